@@ -1,0 +1,23 @@
+"""The profiles of Hypothesis and the data sets."""
+
+import os
+import pathlib
+
+import hypothesis
+import pytest
+
+_ROOT = pathlib.Path(__file__).parents[1]
+_SLOW = [hypothesis.HealthCheck.too_slow]  # the first example compiles
+
+hypothesis.settings.register_profile("ci", deadline=None, max_examples=8, derandomize=True, suppress_health_check=_SLOW)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=200, suppress_health_check=_SLOW)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture(scope="session")
+def data_dir():
+    """The folder of the data sets: `KERAS_TFM_DATA`, or `shared/data` beside the checkout."""
+    path = pathlib.Path(os.environ.get("KERAS_TFM_DATA") or _ROOT.parent / "shared" / "data")
+    if not path.is_dir():
+        pytest.skip(f"no data sets at {path}: set KERAS_TFM_DATA to their folder")
+    return path
