@@ -1,0 +1,22 @@
+"""The only room that imports jax, torch or tensorflow: the same names from each, for the backend Keras runs on.
+
+`KERNELS` are the backend's fused attention kernels, fastest first; `compile_loop` compiles a decoding loop;
+`value_range` reads the smallest and the largest value of a tensor where that is free of charge. They are loaded at
+first use, because `selection` in this room chooses the backend and has to run before Keras is imported.
+"""
+
+import importlib
+
+__all__ = ["KERNELS", "compile_loop", "value_range"]
+
+_MODULES = {"jax": "jax", "tensorflow": "tensorflow", "torch": "torch"}
+
+
+def __getattr__(name):
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import keras
+
+    module = importlib.import_module(f"{__name__}.{_MODULES.get(keras.backend.backend(), 'plain')}")
+    globals().update({each: getattr(module, each) for each in __all__})
+    return globals()[name]

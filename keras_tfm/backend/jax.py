@@ -1,0 +1,61 @@
+"""JAX: the cuDNN attention kernel, and loops compiled with the weights as arguments."""
+
+import jax
+import jax.numpy as jnp
+import keras
+
+from keras_tfm.backend.kernel import Kernel, why_not_fused
+
+
+def _why_not_cudnn(request):
+    if jax.default_backend() != "gpu":
+        return f"cuDNN runs on a GPU, and JAX computes on {jax.default_backend()}"
+    if jnp.dtype(request.query.dtype).itemsize != 2:
+        return f"cuDNN takes float16 and bfloat16, not {request.query.dtype}"
+    if request.query.shape[-1] > 128 or request.query.shape[-1] % 8:
+        return f"cuDNN takes head sizes up to 128 in steps of 8, not {request.query.shape[-1]}"
+    if request.value.shape[-1] != request.query.shape[-1]:
+        return "cuDNN takes one size for keys and values"
+    return why_not_fused(request)
+
+
+def _run_cudnn(request):
+    is_causal = request.is_plain_causal
+    mask = (
+        None if is_causal else request.mask.materialize(request.query_length, request.key_length, open_empty_rows=True)
+    )
+    output = jax.nn.dot_product_attention(
+        request.query,
+        request.key,
+        request.value,
+        bias=request.bias,
+        mask=mask,
+        scale=request.scale,
+        is_causal=is_causal,
+        implementation="cudnn",
+    )
+    return output, None
+
+
+KERNELS = (Kernel("cudnn", _why_not_cudnn, _run_cudnn),)
+
+
+def compile_loop(function, variables):
+    """Compiles `function`; the values of `variables` are inputs, so that no weight becomes a constant."""
+    variables = list(variables)
+
+    def with_weights(values, *args):
+        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+            return function(*args)
+
+    compiled = jax.jit(with_weights)
+    return lambda *args: compiled([variable.value for variable in variables], *args)
+
+
+def value_range(tensor):
+    """The smallest and largest value of a tensor in host memory; `None` if traced, elsewhere or empty."""
+    if isinstance(tensor, jax.core.Tracer) or not hasattr(tensor, "devices") or tensor.size == 0:
+        return None
+    if any(device.platform != "cpu" for device in tensor.devices()):
+        return None
+    return int(tensor.min()), int(tensor.max())

@@ -1,0 +1,34 @@
+"""An attention kernel: what it is called, when it cannot run, and how it runs."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """One way to compute attention.
+
+    Args:
+        name: what `explain_attention` and `use_kernel` call it.
+        why_not: takes a request; returns why this kernel cannot serve it, or `None` when it can. Runs at trace time
+            and touches shapes only.
+        run: takes a request; returns `(output, scores)`, `output [B, T, N, Hv]` and `scores [B, N, T, S]` or `None`.
+            Rows with nothing
+            to attend to may hold any finite value: the caller zeroes them.
+    """
+
+    name: str
+    why_not: Callable[[Any], str | None]
+    run: Callable[[Any], tuple]
+
+
+def why_not_fused(request):
+    """The reasons that every fused kernel shares: such a kernel never holds the scores."""
+    if request.return_scores:
+        return "scores were asked for, and a fused kernel never holds them"
+    if request.dropout is not None:
+        return "attention dropout is drawn from the layer's own seed, outside the kernel"
+    if request.logit_soft_cap is not None:
+        return "it has no soft cap on the logits"
+    return None
