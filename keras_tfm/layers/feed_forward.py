@@ -1,0 +1,114 @@
+"""The position-wise feed-forward network."""
+
+import keras
+
+from keras_tfm.layers.parts import clone_initializer
+
+
+@keras.saving.register_keras_serializable(package="keras_tfm")
+class FeedForward(keras.layers.Layer):
+    """Two dense layers with an activation between them, applied to every position alike: `act(x W₁ + b₁) W₂ + b₂`.
+
+    Args:
+        intermediate_dim: F, the size between the two layers.
+        activation: name or function. Defaults to `"relu"`.
+        dropout: rate in [0, 1] on the activations. Defaults to 0.
+        kernel_initializer: for both kernels. Defaults to `"glorot_uniform"`.
+        bias_initializer: for both biases. Defaults to `"zeros"`.
+        output_dim: size of the output; `None` means that of the input.
+        seed: seed of the dropout.
+        **kwargs: `keras.layers.Layer` arguments.
+
+    Call arguments:
+        inputs: float `[..., D]`.
+        training: whether dropout applies.
+
+    Returns:
+        float `[..., D]`, or `[..., output_dim]`.
+
+    Masking:
+        Passes the mask of its input on.
+
+    Raises:
+        ValueError: `intermediate_dim` is not a positive integer, or `dropout` is outside [0, 1].
+
+    Reference:
+        Vaswani et al. 2017, equation 2.
+
+    Example:
+
+    >>> import keras
+    >>> layer = FeedForward(intermediate_dim=32)
+    >>> tuple(layer(keras.random.normal((2, 5, 8))).shape)
+    (2, 5, 8)
+    """
+
+    def __init__(
+        self,
+        intermediate_dim,
+        activation="relu",
+        dropout=0.0,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        *,
+        output_dim=None,
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if not isinstance(intermediate_dim, int) or intermediate_dim <= 0:
+            raise ValueError(
+                f"`intermediate_dim` must be a positive integer. Received: intermediate_dim={intermediate_dim!r}"
+            )
+        self.supports_masking = True
+        self.intermediate_dim = intermediate_dim
+        self.activation = keras.activations.get(activation)
+        self.dropout = dropout
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.output_dim = output_dim
+        self.seed = seed
+
+    def build(self, input_shape):
+        """Makes the two dense layers for inputs `[..., D]`."""
+        self.intermediate_dense = self._dense(self.intermediate_dim, "intermediate_dense", self.activation)
+        self.intermediate_dense.build(input_shape)
+        self.output_dense = self._dense(self.output_dim or input_shape[-1], "output_dense", None)
+        self.output_dense.build((*input_shape[:-1], self.intermediate_dim))
+        self.activation_dropout = keras.layers.Dropout(
+            self.dropout, seed=self.seed, dtype=self.dtype_policy, name="activation_dropout"
+        )
+
+    def _dense(self, units, name, activation):
+        return keras.layers.Dense(
+            units,
+            activation=activation,
+            kernel_initializer=clone_initializer(self.kernel_initializer),
+            bias_initializer=clone_initializer(self.bias_initializer),
+            dtype=self.dtype_policy,
+            name=name,
+        )
+
+    def call(self, inputs, training=None):
+        """Applies the network to every position."""
+        hidden = self.intermediate_dense(inputs)
+        if self.dropout:
+            hidden = self.activation_dropout(hidden, training=training)
+        return self.output_dense(hidden)
+
+    def compute_output_shape(self, input_shape):
+        """`[..., D]` or `[..., output_dim]`."""
+        return (*input_shape[:-1], self.output_dim or input_shape[-1])
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "intermediate_dim": self.intermediate_dim,
+            "activation": keras.activations.serialize(self.activation),
+            "dropout": self.dropout,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            "output_dim": self.output_dim,
+            "seed": self.seed,
+        }

@@ -1,0 +1,170 @@
+"""Token embedding plus positions, and the tied projection back to the vocabulary."""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_tfm import backend
+from keras_tfm.layers.parts import clone_initializer, get_part, serialize_part
+from keras_tfm.layers.position_embedding import PositionEmbedding
+from keras_tfm.layers.sine_position_encoding import SinePositionEncoding
+
+
+@keras.saving.register_keras_serializable(package="keras_tfm")
+class PositionalEmbedding(keras.layers.Layer):
+    """Embeds token ids, adds their positions, and projects back to logits.
+
+    A drop-in superset of `keras_hub.layers.TokenAndPositionEmbedding`.
+
+    Args:
+        vocabulary_size: V.
+        sequence_length: the most positions a learned table has; sinusoids have no limit.
+        embedding_dim: D.
+        tie_weights: whether `reverse=True` uses the embedding matrix itself, or a matrix of its own.
+        embeddings_initializer: of the tables. Defaults to `"uniform"`.
+        mask_zero: whether id 0 is padding; then the output carries the mask `[B, T]`, and a reversed call passes on
+            that of its input.
+        position: `"learned"`, `"sinusoidal"`, `None`, or a layer that maps `[B, T, D]` to what is added.
+        embedding_scale: factor on the token embedding before positions are added: a number, `"sqrt"` for √D (the
+            paper's), `None` for 1.
+        **kwargs: `keras.layers.Layer` arguments.
+
+    Call arguments:
+        inputs: int `[B, T]`; with `reverse=True` float `[B, T, D]`.
+        start_index: int or int32 scalar, position of the first of the T tokens. Defaults to 0.
+        positions: int `[T]` or `[B, T]`; takes the place of `start_index`.
+        reverse: project to the vocabulary instead. Defaults to `False`.
+
+    Returns:
+        float `[B, T, D]`; with `reverse=True` logits `[B, T, V]`.
+
+    Masking:
+        See `mask_zero`. The mask survives the scaling and the sum, which Keras' operators would drop.
+
+    Raises:
+        ValueError: an id outside `[0, V)` where ids can be read (eager calls on a CPU; inside compiled code nothing
+            can be raised, so check data
+            first: `keras_tfm.text.check_token_ids`); more positions than a learned table has.
+
+    Reference:
+        Vaswani et al. 2017, sections 3.4 and 3.5; Press & Wolf 2017 (tied weights).
+
+    Example:
+
+    >>> import keras
+    >>> layer = PositionalEmbedding(50, 20, 8, position="sinusoidal", embedding_scale="sqrt", mask_zero=True)
+    >>> hidden = layer(keras.ops.convert_to_tensor([[5, 7, 0]]))
+    >>> tuple(hidden.shape), tuple(layer(hidden, reverse=True).shape)
+    ((1, 3, 8), (1, 3, 50))
+    """
+
+    def __init__(
+        self,
+        vocabulary_size,
+        sequence_length,
+        embedding_dim,
+        tie_weights=True,
+        embeddings_initializer="uniform",
+        mask_zero=False,
+        *,
+        position="learned",
+        embedding_scale=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        sizes = {"vocabulary_size": vocabulary_size, "embedding_dim": embedding_dim, "sequence_length": sequence_length}
+        for argument, size in sizes.items():
+            if not isinstance(size, int) or size <= 0:
+                raise ValueError(f"`{argument}` must be a positive integer. Received: {argument}={size!r}")
+        if isinstance(embedding_scale, str) and embedding_scale != "sqrt":
+            raise ValueError(
+                f"`embedding_scale` must be a number, 'sqrt' or None. Received: embedding_scale={embedding_scale!r}"
+            )
+        self.supports_masking = True
+        self.vocabulary_size = vocabulary_size
+        self.sequence_length = sequence_length
+        self.embedding_dim = embedding_dim
+        self.tie_weights = tie_weights
+        self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
+        self.mask_zero = mask_zero
+        self.position = position
+        self.embedding_scale = embedding_scale
+        self._scale = math.sqrt(embedding_dim) if embedding_scale == "sqrt" else embedding_scale
+        self.token_embedding = keras.layers.ReversibleEmbedding(
+            vocabulary_size,
+            embedding_dim,
+            tie_weights=tie_weights,
+            embeddings_initializer=clone_initializer(self.embeddings_initializer),
+            dtype=self.dtype_policy,
+            name="token_embedding",
+        )
+        self.token_embedding.supports_masking = True
+        self.position_embedding = get_part(
+            "position", position, {"learned": self._learned_positions, "sinusoidal": self._sinusoidal_positions}
+        )
+
+    def _learned_positions(self):
+        initializer = clone_initializer(self.embeddings_initializer)
+        return PositionEmbedding(self.sequence_length, initializer, dtype=self.dtype_policy, name="position_embedding")
+
+    def _sinusoidal_positions(self):
+        return SinePositionEncoding(dtype=self.dtype_policy, name="position_embedding")
+
+    def build(self, input_shape):
+        """Makes the tables."""
+        self.token_embedding.build(input_shape)
+        if self.position_embedding is not None and not self.position_embedding.built:
+            self.position_embedding.build((*input_shape, self.embedding_dim))
+
+    def call(self, inputs, start_index=0, positions=None, reverse=False):
+        """Embeds ids, or projects vectors to logits."""
+        if reverse:
+            return self.token_embedding(inputs, reverse=True)
+        self._check_ids(inputs)
+        x = self.token_embedding(inputs)
+        if self._scale is not None:
+            x = x * ops.cast(self._scale, x.dtype)
+        if self.position_embedding is None:
+            return x
+        return x + self.position_embedding(x, start_index=start_index, positions=positions)
+
+    def _check_ids(self, ids):
+        span = backend.value_range(ids)
+        if span is not None and (span[0] < 0 or span[1] >= self.vocabulary_size):
+            raise ValueError(
+                "Token ids must be in [0, vocabulary_size). "
+                f"Received: ids from {span[0]} to {span[1]}, vocabulary_size={self.vocabulary_size}"
+            )
+
+    def compute_mask(self, inputs, mask=None):
+        """bool `[B, T]`: ids other than 0 if `mask_zero`; vectors keep the mask they carry."""
+        if "float" in keras.backend.standardize_dtype(inputs.dtype):
+            return mask
+        return ops.not_equal(inputs, 0) if self.mask_zero else None
+
+    def compute_output_spec(self, inputs, start_index=0, positions=None, reverse=False):
+        """float `[B, T, D]`, or `[B, T, V]` if reversed."""
+        length = inputs.shape[1] if len(inputs.shape) > 1 else None
+        if not reverse and isinstance(self.position_embedding, PositionEmbedding) and isinstance(start_index, int):
+            self.position_embedding.check_length(length, start_index, positions)
+        shape = (*inputs.shape[:-1], self.vocabulary_size) if reverse else (*inputs.shape, self.embedding_dim)
+        return keras.KerasTensor(shape, dtype=self.compute_dtype)
+
+    def compute_output_shape(self, input_shape, **kwargs):
+        """`[B, T, D]` for ids `[B, T]`."""
+        return (*input_shape, self.embedding_dim)
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "vocabulary_size": self.vocabulary_size,
+            "sequence_length": self.sequence_length,
+            "embedding_dim": self.embedding_dim,
+            "tie_weights": self.tie_weights,
+            "embeddings_initializer": keras.initializers.serialize(self.embeddings_initializer),
+            "mask_zero": self.mask_zero,
+            "position": serialize_part(self.position),
+            "embedding_scale": self.embedding_scale,
+        }
