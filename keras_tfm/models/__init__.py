@@ -1,0 +1,6 @@
+"""Functional models out of the layers."""
+
+from keras_tfm.models.encoder import SequenceClassifier, SequenceTagger
+from keras_tfm.models.seq2seq import Seq2SeqTransformer
+
+__all__ = ["Seq2SeqTransformer", "SequenceClassifier", "SequenceTagger"]
