@@ -1,0 +1,46 @@
+import subprocess
+import types
+
+import pytest
+
+from tests import __main__ as runner
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """What the runner would start: (arguments, KERAS_BACKEND) pairs; a command with a name in `.failing` fails."""
+    started = types.SimpleNamespace(calls=[], failing=set())
+
+    def run(command, cwd, env):
+        backend = env.get("KERAS_BACKEND") if "pytest" in command else None
+        started.calls.append((command[2:], backend))
+        return types.SimpleNamespace(returncode=int(bool({backend, *command} & started.failing)))
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return started
+
+
+def test_ruff_and_every_backend_are_run(commands, capsys):
+    assert runner.main([]) == 0
+    ruff = [(["ruff", "check", "."], None), (["ruff", "format", "--check", "."], None)]
+    assert commands.calls == [*ruff, (["pytest"], "jax"), (["pytest"], "tensorflow"), (["pytest"], "torch")]
+    assert capsys.readouterr().out.count("passed") == 5
+
+
+def test_backends_and_what_pytest_gets_can_be_chosen(commands):
+    assert runner.main(["torch", "--", "tests/layers", "-x"]) == 0
+    assert commands.calls[2:] == [(["pytest", "tests/layers", "-x"], "torch")]
+
+
+@pytest.mark.parametrize("failing", ["check", "format", "jax", "tensorflow", "torch"])
+def test_one_failure_fails_the_whole_and_the_rest_still_runs(commands, capsys, failing):
+    commands.failing.add(failing)
+    assert runner.main([]) == 1
+    assert len(commands.calls) == 5
+    assert capsys.readouterr().out.count("failed (exit status 1)") == 1
+
+
+def test_an_unknown_backend_is_refused(commands):
+    with pytest.raises(SystemExit, match="Unknown backend: mxnet"):
+        runner.main(["mxnet"])
+    assert commands.calls == []
