@@ -193,10 +193,15 @@ def _run_reference(request):
     mask = request.mask.materialize(request.query_length, request.key_length)
     if mask is not None:
         logits = ops.where(mask, logits, ops.cast(MASKED_LOGIT, "float32"))
-    scores = ops.cast(ops.softmax(logits, axis=-1), request.value.dtype)
+    scores = ops.cast(_softmax(logits), request.value.dtype)
     weights = scores if request.dropout is None else request.dropout(scores)
     output = ops.transpose(_grouped_matmul(weights, value), (0, 2, 1, 3))
     return output, scores if request.return_scores else None
+
+
+def _softmax(logits):
+    # Keras warns of a softmax over one element, as if a sigmoid had been meant; one key is no mistake here.
+    return ops.exp(logits - logits) if logits.shape[-1] == 1 else ops.softmax(logits, axis=-1)
 
 
 def _grouped_matmul(heads, shared):
