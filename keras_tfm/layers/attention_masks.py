@@ -33,6 +33,12 @@ def check_attention_mask(mask, inputs_rank, num_axes, query_shape, key_length):
         _check_sizes("attention_mask", shape[:1], query_shape[:1], "B")
 
 
+def check_attention_bias(bias, query_shape, key_length):
+    """Refuses a bias on the logits that does not fit them; `None` passes."""
+    if bias is not None and len(query_shape) == 3:
+        _check_sizes("attention_bias", tuple(bias.shape)[-2:], (query_shape[1], key_length), "(T, S)")
+
+
 def as_padding_mask(argument, mask, like):
     """`mask` as a boolean `[B, T]` that fits `like [B, T, ...]`, or a `ValueError` that names `argument`."""
     if mask is None:
@@ -45,7 +51,7 @@ def as_padding_mask(argument, mask, like):
             f"`{argument}` must be [B, T], one value a token; pairs go to `attention_mask`. "
             f"Received: {argument}.shape={tuple(mask.shape)}"
         )
-    _check_sizes(argument, mask.shape[1:2], like.shape[1:2], "the length")
+    _check_sizes(argument, mask.shape[:2], like.shape[:2], "[B, T]", broadcasts=1)
     return mask if dtype == "bool" else ops.cast(mask, "bool")
 
 
@@ -53,30 +59,25 @@ def padding_in_cache(masks, keys, value, index):
     """Padding masks of the new tokens or of the whole cache, as one mask of the cache.
 
     Args:
-        masks: list of bool `[B, S]` (the whole cache), `[B, T]` (the new tokens) or `None`.
+        masks: list of `(argument, mask)`; masks are bool `[B, S]` (the whole cache), `[B, T]` (the new tokens) or
+            `None`.
         keys: the cached keys `[B, S, K, H]`.
-        value: the new tokens `[B, T, D]`.
+        value: the new tokens `[B, T, D]`; not read if the cache is static.
         index: where the new tokens stand, or `None` if the cache is static.
 
     Returns:
         bool `[B, S]` or `None`.
     """
-    whole = [
-        as_padding_mask("padding_mask", mask, keys)
-        for mask in masks
-        if mask is not None and mask.shape[1] == keys.shape[1]
-    ]
-    new = [mask for mask in masks if mask is not None and mask.shape[1] != keys.shape[1]]
-    new = all_of(as_padding_mask("padding_mask", mask, value) for mask in new)
-    if new is None:
-        return all_of(whole)
     if index is None:
-        raise ValueError(
-            "With a static cache `padding_mask` must have the length of the cache. "
-            f"Received: padding_mask.shape={tuple(new.shape)}, cache length {keys.shape[1]}"
-        )
+        return all_of(as_padding_mask(argument, mask, keys) for argument, mask in masks)
+    is_whole = [mask is None or mask.shape[1] == keys.shape[1] for _, mask in masks]
+    pairs = list(zip(masks, is_whole, strict=True))
+    whole = all_of(as_padding_mask(argument, mask, keys) for (argument, mask), fits in pairs if fits)
+    new = all_of(as_padding_mask(argument, mask, value) for (argument, mask), fits in pairs if not fits)
+    if new is None:
+        return whole
     everywhere = ops.ones((ops.shape(keys)[0], ops.shape(keys)[1]), "bool")
-    return all_of([*whole, ops.slice_update(everywhere, (0, index), new)])
+    return all_of([whole, ops.slice_update(everywhere, (0, index), ops.broadcast_to(new, ops.shape(value)[:2]))])
 
 
 def all_of(masks):
@@ -90,18 +91,36 @@ def all_of(masks):
     return result
 
 
-def segment_pair(segment_ids, key_segment_ids):
-    """The segments of queries and keys, `None` if there are none; keys have the queries' unless they are given."""
+def segment_pair(segment_ids, key_segment_ids, query, keys):
+    """The segments of queries and keys, `None` if there are none; keys have the queries' unless they are given.
+
+    Args:
+        segment_ids: int `[B, T]` or `None`.
+        key_segment_ids: int `[B, S]` or `None`.
+        query: `[B, T, ...]`.
+        keys: `[B, S, ...]`.
+    """
     if segment_ids is None and key_segment_ids is not None:
         raise ValueError("`key_segment_ids` needs `segment_ids`. Received: segment_ids=None")
     if segment_ids is None:
         return None
-    return segment_ids, segment_ids if key_segment_ids is None else key_segment_ids
+    _check_sizes("segment_ids", segment_ids.shape[:2], query.shape[:2], "[B, T]", broadcasts=1)
+    if key_segment_ids is None and segment_ids.shape[1] != keys.shape[1]:
+        raise ValueError(
+            "`key_segment_ids` [B, S] is needed where keys are not the queries: in cross attention and with a cache. "
+            f"Received: segment_ids.shape={tuple(segment_ids.shape)}, {keys.shape[1]} keys"
+        )
+    if key_segment_ids is None:
+        return segment_ids, segment_ids
+    _check_sizes("key_segment_ids", key_segment_ids.shape[:2], keys.shape[:2], "[B, S]", broadcasts=1)
+    return segment_ids, key_segment_ids
 
 
-def _check_sizes(argument, received, wanted, letters):
-    for size, expected in zip(received, wanted, strict=False):
-        if isinstance(size, int) and isinstance(expected, int) and size not in (1, expected):
+def _check_sizes(argument, received, wanted, letters, broadcasts=2):
+    """Compares sizes that are known; a size of 1 fits on the first `broadcasts` axes."""
+    for axis, (size, expected) in enumerate(zip(received, wanted, strict=False)):
+        fits = size == expected or (size == 1 and axis < broadcasts)
+        if isinstance(size, int) and isinstance(expected, int) and not fits:
             raise ValueError(
                 f"`{argument}` does not fit: {letters} must be {tuple(wanted)}. Received: {tuple(received)}"
             )

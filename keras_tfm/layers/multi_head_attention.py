@@ -7,6 +7,7 @@ from keras_tfm.layers.attention_axes import AttentionAxes
 from keras_tfm.layers.attention_masks import (
     all_of,
     as_padding_mask,
+    check_attention_bias,
     check_attention_mask,
     padding_in_cache,
     segment_pair,
@@ -41,10 +42,10 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
 
     Call arguments:
         query: float `[B, T, D]`, or `[B, *axes, D]`.
-        value: float `[B, S, D']`.
+        value: float `[B, S, D']`; may be `None` with a static cache.
         key: float `[B, S, D'']`; `None` means `value`.
         query_mask, value_mask, key_mask: bool `[B, T]` and `[B, S]`, True at real tokens; filled from the inputs'
-            implicit masks.
+            implicit masks; given explicitly they take the place of those.
         attention_mask: bool `[B, T, S]` or `[B, N, T, S]` (1 broadcasts), True where a query may attend to a key.
         return_attention_scores: also return the scores. Changes no output.
         training: whether dropout applies.
@@ -215,13 +216,20 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
         cache_update_index=None,
     ):
         """Attends from `query` to `value`; see the class for arguments."""
-        self._check_call(return_attention_scores, cache, cache_update_index)
+        self._check_call(query, return_attention_scores, cache, cache_update_index)
         key = value if key is None else key
         query_heads, key_heads, value_heads, cache = self._project(query, key, value, cache, cache_update_index)
-        mask = self._mask(
-            query, value, key_heads, query_mask, (value_mask, key_mask), padding_mask, attention_mask, use_causal_mask,
-            (segment_ids, key_segment_ids), cache_update_index,
-        )  # fmt: skip
+        key_masks = [("value_mask", value_mask), ("key_mask", key_mask), ("padding_mask", padding_mask)]
+        mask = AttentionMask(
+            is_causal=bool(use_causal_mask),
+            window=self.sliding_window,
+            key_padding=self._key_padding(key_masks, query, key_heads, value, cache, cache_update_index, use_causal_mask),
+            query_padding=self._axes.fold_padding(as_padding_mask("query_mask", query_mask, query), query),
+            segments=self._segments(segment_ids, key_segment_ids, query, value if cache is None else key_heads),
+            explicit=self._explicit_mask(attention_mask, query, key_heads),
+            query_offset=0 if cache_update_index is None else cache_update_index,
+        )
+        check_attention_bias(attention_bias, query.shape, key_heads.shape[1])
         heads, scores = self._attend(
             query_heads, key_heads, value_heads, mask, attention_bias, training, return_attention_scores
         )
@@ -280,34 +288,26 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
             return bias if position_bias is None else position_bias
         return bias + position_bias
 
-    def _mask(self, query, value, keys, query_mask, value_masks, padding_mask, explicit, is_causal, segments, index):
-        check_attention_mask(
-            explicit, len(query.shape), len(self._attention_axes), ops.shape(query), ops.shape(keys)[1]
-        )
-        fold = self._axes.fold_padding
-        query_mask = fold(as_padding_mask("query_mask", query_mask, query), query)
-        is_cached = keys.shape[1] != value.shape[1] or index is not None
-        key_masks = [*value_masks, padding_mask]
-        if is_cached:
-            key_padding = padding_in_cache(key_masks, keys, value, index)
-        else:
-            key_padding = fold(all_of(as_padding_mask("padding_mask", mask, value) for mask in key_masks), value)
-        if index is not None and not is_causal:
-            filled = ops.arange(ops.shape(keys)[1], dtype="int32") < index + ops.shape(query)[1]
-            key_padding = all_of([key_padding, filled[None]])
-        if explicit is not None:
-            explicit = self._axes.fold_mask(ops.cast(explicit, "bool"), query)
-        return AttentionMask(
-            is_causal=bool(is_causal),
-            window=self.sliding_window,
-            key_padding=key_padding,
-            query_padding=query_mask,
-            segments=segment_pair(*segments),
-            explicit=explicit,
-            query_offset=0 if index is None else index,
-        )
+    def _key_padding(self, masks, query, keys, value, cache, index, is_causal):
+        if cache is None:
+            return self._axes.fold_padding(
+                all_of(as_padding_mask(argument, mask, value) for argument, mask in masks), value
+            )
+        padding = padding_in_cache(masks, keys, value, index)
+        if index is None or is_causal:
+            return padding
+        filled = ops.arange(ops.shape(keys)[1], dtype="int32") < index + ops.shape(query)[1]
+        return all_of([padding, filled[None]])
 
-    def _check_call(self, return_attention_scores, cache, cache_update_index):
+    def _segments(self, segment_ids, key_segment_ids, query, keys):
+        pair = segment_pair(segment_ids, key_segment_ids, query, keys)
+        return pair and (self._axes.fold_padding(pair[0], query), self._axes.fold_padding(pair[1], keys))
+
+    def _explicit_mask(self, mask, query, keys):
+        check_attention_mask(mask, len(query.shape), len(self._attention_axes), ops.shape(query), ops.shape(keys)[1])
+        return None if mask is None else self._axes.fold_mask(ops.cast(mask, "bool"), query)
+
+    def _check_call(self, query, return_attention_scores, cache, cache_update_index):
         if self._flash_attention and return_attention_scores:
             raise ValueError(
                 "Returning attention scores is not supported when flash attention is enabled. "
@@ -318,6 +318,11 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
                 "`cache_update_index` should not be set if `cache` is `None`. "
                 f"Received: cache={cache}, cache_update_index={cache_update_index}"
             )
+        if cache is None:
+            return
+        if not self._axes.is_plain:
+            raise ValueError(f"`cache` needs a query of [B, T, D]. Received: query.shape={tuple(query.shape)}")
+        KVCache(*cache).check_heads(self.num_key_value_heads, self.key_dim, self.value_dim)
 
     def create_cache(self, batch_size, length):
         """An empty `KVCache` of `length` positions for this layer, in its compute dtype."""
@@ -347,6 +352,7 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
         **kwargs,
     ):
         """The full specification of the outputs: output, scores, cache."""
+        value = query if value is None else value
         key_shape = value.shape if key is None else key.shape
         results = [
             keras.KerasTensor(self.compute_output_shape(query.shape, value.shape, key_shape), dtype=self.compute_dtype)
