@@ -109,6 +109,7 @@ class TransformerDecoder(TransformerBlock):
     ):
         """Applies the block; see the class for arguments."""
         self._check_call(encoder_sequence, self_attention_cache, cross_attention_cache)
+        implicit_mask = all_of([mask, decoder_sequence_mask])
         x = self._enter(decoder_sequence, self.self_attention_norm)
         update, self_scores, self_cache = _attend(
             self.self_attention,
@@ -117,7 +118,9 @@ class TransformerDecoder(TransformerBlock):
             return_attention_scores,
             self_attention_cache,
             self_attention_cache_update_index,
-            padding_mask=all_of([decoder_padding_mask, mask, decoder_sequence_mask]),
+            query_mask=implicit_mask,
+            value_mask=implicit_mask,
+            padding_mask=decoder_padding_mask,
             attention_mask=decoder_attention_mask,
             use_causal_mask=use_causal_mask,
             segment_ids=segment_ids,
@@ -130,11 +133,12 @@ class TransformerDecoder(TransformerBlock):
             update, cross_scores, cross_cache = _attend(
                 self.cross_attention,
                 self._enter(x, self.cross_attention_norm),
-                x if encoder_sequence is None else encoder_sequence,
+                encoder_sequence,
                 return_attention_scores,
                 cross_attention_cache,
                 cross_attention_cache_update_index,
-                padding_mask=all_of([encoder_padding_mask, encoder_sequence_mask]),
+                value_mask=encoder_sequence_mask,
+                padding_mask=encoder_padding_mask,
                 attention_mask=encoder_attention_mask,
                 training=training,
             )
@@ -174,6 +178,7 @@ class TransformerDecoder(TransformerBlock):
         **kwargs,
     ):
         """The specification of all outputs, scores and caches included."""
+        self._check_call(encoder_sequence, self_attention_cache, cross_attention_cache)
         results = [keras.KerasTensor(decoder_sequence.shape, dtype=self.compute_dtype)]
         if return_attention_scores:
             batch, length = decoder_sequence.shape[:2]

@@ -77,11 +77,14 @@ class TransformerEncoder(TransformerBlock):
         inputs_mask=None,
     ):
         """Applies the block; see the class for arguments."""
+        implicit_mask = all_of([mask, inputs_mask])
         x = self._enter(inputs, self.self_attention_norm)
         update = self.self_attention(
             x,
             x,
-            padding_mask=all_of([padding_mask, mask, inputs_mask]),
+            query_mask=implicit_mask,
+            value_mask=implicit_mask,
+            padding_mask=padding_mask,
             attention_mask=attention_mask,
             segment_ids=segment_ids,
             training=training,
