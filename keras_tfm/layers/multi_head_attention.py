@@ -141,7 +141,7 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
             self.position.check_heads(key_dim)
         self.logit_soft_cap = logit_soft_cap
         self._flash_attention_argument = flash_attention
-        self._given_attention_axes = attention_axes
+        self._given_attention_axes = self._attention_axes  # as a tuple; `build` counts negative axes from the front
 
     @property
     def sliding_window(self):
@@ -156,11 +156,11 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
         shared = (self.num_key_value_heads, self.key_dim)
         self._query_dense = self._make_projection("query", query_shape, heads)
         self._key_dense = self._make_projection("key", key_shape, shared)
-        self._value_dense = self._make_projection("value", value_shape, (shared[0], self.value_dim))
-        if self._use_gate:
+        if self._use_gate:  # before the value, the order of Keras' weights
             self._gate_dense = self._make_projection(
                 "gate", query_shape, (self.num_heads, self.value_dim), activation="sigmoid"
             )
+        self._value_dense = self._make_projection("value", value_shape, (shared[0], self.value_dim))
         self._build_attention(len(query_shape) + 1)
         self._axes = AttentionAxes(len(query_shape), self._attention_axes)
         self._output_dense = self._make_output_dense(
