@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_tfm.layers.attention_masks import all_of
+
 
 @keras.saving.register_keras_serializable(package="keras_tfm")
 class AttachMask(keras.layers.Layer):
@@ -36,8 +38,8 @@ class AttachMask(keras.layers.Layer):
         return ops.copy(inputs[0])
 
     def compute_mask(self, inputs, previous_mask=None):
-        """The second of the inputs."""
-        return ops.cast(inputs[1], "bool")
+        """The second of the inputs, and the mask that the first carries already."""
+        return all_of([previous_mask and previous_mask[0], ops.cast(inputs[1], "bool")])
 
     def compute_output_shape(self, input_shape):
         """As the first of the inputs."""

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_tfm import backend
+from keras_tfm.layers.attention_masks import all_of
 
 
 @keras.saving.register_keras_serializable(package="keras_tfm")
@@ -96,8 +97,8 @@ class CharacterEmbedding(keras.layers.Layer):
             )
 
     def compute_mask(self, inputs, mask=None):
-        """bool `[B, T]`, True at words that have characters."""
-        return ops.any(ops.not_equal(inputs, 0), axis=-1)
+        """bool `[B, T]`, True at words that have characters, where the mask of the inputs allows."""
+        return all_of([mask, ops.any(ops.not_equal(inputs, 0), axis=-1)])
 
     def compute_output_shape(self, input_shape):
         """`[B, T, D]`."""

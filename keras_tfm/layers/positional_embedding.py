@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_tfm import backend
+from keras_tfm.layers.attention_masks import all_of
 from keras_tfm.layers.parts import clone_initializer, get_part, serialize_part
 from keras_tfm.layers.position_embedding import PositionEmbedding
 from keras_tfm.layers.sine_position_encoding import SinePositionEncoding
@@ -31,7 +32,7 @@ class PositionalEmbedding(keras.layers.Layer):
         **kwargs: `keras.layers.Layer` arguments.
 
     Call arguments:
-        inputs: int `[B, T]`; with `reverse=True` float `[B, T, D]`.
+        inputs: int `[B, T]`; with `reverse=True` float `[B, T, D]`, or `[B, D]`.
         start_index: int or int32 scalar, position of the first of the T tokens. Defaults to 0.
         positions: int `[T]` or `[B, T]`; takes the place of `start_index`.
         reverse: project to the vocabulary instead. Defaults to `False`.
@@ -82,6 +83,7 @@ class PositionalEmbedding(keras.layers.Layer):
                 f"`embedding_scale` must be a number, 'sqrt' or None. Received: embedding_scale={embedding_scale!r}"
             )
         self.supports_masking = True
+        self.autocast = False  # bfloat16 would round ids that come as floats
         self.vocabulary_size = vocabulary_size
         self.sequence_length = sequence_length
         self.embedding_dim = embedding_dim
@@ -96,6 +98,7 @@ class PositionalEmbedding(keras.layers.Layer):
             embedding_dim,
             tie_weights=tie_weights,
             embeddings_initializer=clone_initializer(self.embeddings_initializer),
+            reverse_dtype=self.compute_dtype,
             dtype=self.dtype_policy,
             name="token_embedding",
         )
@@ -138,15 +141,21 @@ class PositionalEmbedding(keras.layers.Layer):
             )
 
     def compute_mask(self, inputs, mask=None):
-        """bool `[B, T]`: ids other than 0 if `mask_zero`; vectors keep the mask they carry."""
-        if "float" in keras.backend.standardize_dtype(inputs.dtype):
+        """bool `[B, T]`: the mask that ids carry and, if `mask_zero`, other than 0; vectors keep the mask they carry."""
+        if not self.mask_zero or self._are_vectors(inputs):
             return mask
-        return ops.not_equal(inputs, 0) if self.mask_zero else None
+        return all_of([mask, ops.not_equal(inputs, 0)])
+
+    def _are_vectors(self, inputs):
+        # `keras.Input` is float32 unless told otherwise, so ids may be floats too: then they are [B, T].
+        is_float = "float" in keras.backend.standardize_dtype(inputs.dtype)
+        return is_float and (len(inputs.shape) > 2 or inputs.shape[-1] == self.embedding_dim)
 
     def compute_output_spec(self, inputs, start_index=0, positions=None, reverse=False):
         """float `[B, T, D]`, or `[B, T, V]` if reversed."""
         length = inputs.shape[1] if len(inputs.shape) > 1 else None
-        if not reverse and isinstance(self.position_embedding, PositionEmbedding) and isinstance(start_index, int):
+        is_readable = positions is None and isinstance(start_index, int)
+        if not reverse and is_readable and isinstance(self.position_embedding, PositionEmbedding):
             self.position_embedding.check_length(length, start_index, positions)
         shape = (*inputs.shape[:-1], self.vocabulary_size) if reverse else (*inputs.shape, self.embedding_dim)
         return keras.KerasTensor(shape, dtype=self.compute_dtype)
