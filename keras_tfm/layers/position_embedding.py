@@ -62,16 +62,16 @@ class PositionEmbedding(keras.layers.Layer):
 
     def check_length(self, length, start_index, positions):
         """Raises `ValueError` if a position that can be read is outside the table."""
-        last = None
         if positions is not None:
             span = backend.value_range(ops.convert_to_tensor(positions))
-            last = span and span[1]
-        elif isinstance(length, int) and isinstance(start_index, int):
-            last = start_index + length - 1
-        if last is not None and last >= self.sequence_length:
+        else:
+            is_number = isinstance(start_index, int)
+            start = (start_index,) if is_number else backend.value_range(ops.convert_to_tensor(start_index))
+            span = (start[0], start[0] + length - 1) if start and isinstance(length, int) else None
+        if span is not None and (span[0] < 0 or span[1] >= self.sequence_length):
             raise ValueError(
-                f"Positions must be below `sequence_length`, the size of the learned table. "
-                f"Received: position {last}, sequence_length={self.sequence_length}"
+                "Positions must be in [0, sequence_length), the learned table. "
+                f"Received: positions from {span[0]} to {span[1]}, sequence_length={self.sequence_length}"
             )
 
     def compute_output_shape(self, inputs_shape, **kwargs):
