@@ -15,7 +15,10 @@ class ResumableDataset(keras.utils.PyDataset):
     then comes the next one. After `seek(epoch, batch)` the next epoch to begin is the rest of that one, and whole
     epochs follow. Until an epoch begins, `len` and indices show the whole of it.
 
-    Batches are made in the process that reads them: workers are not offered.
+    While an epoch runs, batches come in the order of the plan, whatever index is asked for: `fit` asks in an order of
+    its own, shuffled by the global generator of Python's `random`, unless it is told `shuffle=False`. To look at a
+    batch in the middle of an epoch, call `make_batch(item(index))`. Batches are made in the process that reads them:
+    workers are not offered.
 
     Args:
         shuffle: bool, whether epochs differ. Defaults to `True`.
@@ -39,7 +42,7 @@ class ResumableDataset(keras.utils.PyDataset):
     def __init__(self, *, shuffle=True, seed=0):
         super().__init__()
         self._shuffle, self._seed = shuffle, seed
-        self._running, self._last_read = False, -1
+        self._running, self._num_read = False, 0
         self._quiet = contextlib.ExitStack()
         self._plan_epoch(0, 0)
 
@@ -67,6 +70,9 @@ class ResumableDataset(keras.utils.PyDataset):
 
     def seek(self, epoch, batch=0):
         """Makes the next epoch that begins the rest of one epoch.
+
+        To resume `fit`, call this in a callback's `on_train_begin`. Before `fit` it serves too, but where only one or
+        two batches are left: Keras may look at so many to build the model, and they would count as read.
 
         Args:
             epoch: int, counted from 0.
@@ -101,20 +107,23 @@ class ResumableDataset(keras.utils.PyDataset):
         `fit` asks once at its start and keeps the answer for all its epochs; its reader asks again when an epoch has
         begun. So a rest of an epoch does not shorten the epochs after it.
         """
-        return len(self) if self._last_read < 0 else len(self._items)
+        return len(self._items) if self._num_read else len(self)
 
     def __len__(self):
         return len(self._items) - self._offset
 
     def __getitem__(self, index):
-        return self.make_batch(self.item(index, reading=True))
+        if not self._running:
+            return self.make_batch(self.item(index))
+        item = self.item(self._num_read)
+        self._num_read += 1
+        return self.make_batch(item)
 
-    def item(self, index, *, reading=False):
-        """The plan of one batch.
+    def item(self, index):
+        """The plan of one batch, to be looked at without reading the batch.
 
         Args:
-            index: int, the batch.
-            reading: bool, whether this counts as having read the batch. Defaults to `False`.
+            index: int, number of the batch in the epoch that runs or will begin next.
 
         Returns:
             An element of what `plan` returned.
@@ -124,8 +133,6 @@ class ResumableDataset(keras.utils.PyDataset):
         """
         if not 0 <= index < len(self):
             raise IndexError(f"`index` must be in [0, {len(self)}). Received: index={index}")
-        if reading and self._running:
-            self._last_read = max(self._last_read, index)
         return self._items[self._offset + index]
 
     def __iter__(self):
@@ -143,8 +150,8 @@ class ResumableDataset(keras.utils.PyDataset):
             warnings.filterwarnings("ignore", message="Your input ran out of data", category=UserWarning)
 
     def on_epoch_end(self):
-        """Ends the epoch. One whose last batch was not read is not over: Keras peeks at data before it trains."""
-        is_over = self._running and self._last_read == len(self) - 1
+        """Ends the epoch. One that was not read to its end is not over: Keras peeks at data before it trains."""
+        is_over = self._running and self._num_read == len(self)
         self._stop()
         if is_over:
             self._plan_epoch(self._epoch + 1, 0)
@@ -154,7 +161,7 @@ class ResumableDataset(keras.utils.PyDataset):
         return self._first if self._running else 0
 
     def _stop(self):
-        self._running, self._last_read = False, -1
+        self._running, self._num_read = False, 0
         self._quiet.close()
 
     def _plan_epoch(self, epoch, first):

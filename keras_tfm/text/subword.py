@@ -49,7 +49,10 @@ class SubwordTokenizer:
         max_alphabet=None,
         specials=SPECIALS,
     ):
-        """Learns pieces from text; the same text gives the same tokenizer.
+        """Learns pieces from text.
+
+        The same text gives the same tokenizer with `"bpe"` and `"wordpiece"`. With `"unigram"` the library breaks ties
+        between equally likely pieces at random, and it needs a fifth more pieces than BPE for the same sentences.
 
         Args:
             texts: iterable of strings; for a vocabulary shared by two languages, those of both.
