@@ -6,6 +6,7 @@ from keras_tfm.layers import (
     AttachMask,
     CharacterEmbedding,
     MaskedMean,
+    PositionalEmbedding,
     PositionEmbedding,
     SinePositionEncoding,
     TokenDropout,
@@ -70,6 +71,7 @@ class EncoderModel(CheckedTokenIds, keras.Model):
             raise ValueError(
                 f"`position` must be 'sinusoidal', 'learned', 'rope' or None. Received: position={position!r}"
             )
+        dtype = keras.dtype_policies.get(dtype)
         block = dict(
             intermediate_dim=intermediate_dim,
             num_heads=num_heads,
@@ -86,8 +88,14 @@ class EncoderModel(CheckedTokenIds, keras.Model):
         if vocabulary_size is not None:
             inputs["token_ids"] = keras.Input((None,), dtype="int32", name="token_ids")
             ids = TokenDropout(token_dropout, unknown_id, name="token_dropout")(inputs["token_ids"])
-            embed = keras.layers.Embedding(
-                vocabulary_size, hidden_dim, mask_zero=True, dtype=dtype, name="token_embedding"
+            embed = PositionalEmbedding(
+                vocabulary_size,
+                sequence_length,
+                hidden_dim,
+                mask_zero=True,
+                position=None,
+                dtype=dtype,
+                name="token_embedding",
             )
             parts.append(embed(ids))
         if character_vocabulary_size is not None:
@@ -99,7 +107,7 @@ class EncoderModel(CheckedTokenIds, keras.Model):
         if feature_dim is not None:
             inputs["features"] = keras.Input((None, feature_dim), name="features")
             inputs["padding_mask"] = keras.Input((None,), dtype="bool", name="padding_mask")
-            features = AttachMask(name="feature_mask")([inputs["features"], inputs["padding_mask"]])
+            features = AttachMask(dtype=dtype, name="feature_mask")([inputs["features"], inputs["padding_mask"]])
             parts.append(keras.layers.Dense(hidden_dim, dtype=dtype, name="feature_projection")(features))
         if not parts:
             raise ValueError(
@@ -120,11 +128,13 @@ class EncoderModel(CheckedTokenIds, keras.Model):
         outputs = self.head(encoder(x), num_classes, dtype)
         super().__init__(inputs=inputs if len(inputs) > 1 else next(iter(inputs.values())), outputs=outputs, **kwargs)
 
+        self.dtype_policy = dtype
         self.encoder = encoder
         limits = {"token_ids": vocabulary_size, "character_ids": character_vocabulary_size}
         self.token_id_limits = {name: size for name, size in limits.items() if size is not None}
         self._config = {
             **block,
+            "dtype": keras.dtype_policies.serialize(dtype),
             "activation": keras.activations.serialize(keras.activations.get(activation)),
             "num_classes": num_classes,
             "num_layers": num_layers,

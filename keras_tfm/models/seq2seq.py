@@ -1,5 +1,7 @@
 """The Transformer of the paper: an encoder, a decoder, and translation by either search."""
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
@@ -80,6 +82,14 @@ class Seq2SeqTransformer(CheckedTokenIds, keras.Model):
     ):
         if position not in ("sinusoidal", "learned", "rope"):
             raise ValueError(f"`position` must be 'sinusoidal', 'learned' or 'rope'. Received: position={position!r}")
+        target_size = vocabulary_size if target_vocabulary_size is None else target_vocabulary_size
+        for argument, value in (("start_id", start_id), ("end_id", end_id)):
+            if not 0 < value < target_size:
+                raise ValueError(
+                    f"`{argument}` must be an id of the target vocabulary other than 0, which is padding. "
+                    f"Received: {argument}={value}, {target_size} target ids"
+                )
+        dtype = keras.dtype_policies.get(dtype)
         absolute, relative = (None, "rope") if position == "rope" else (position, None)
         encoder_layers, decoder_layers = (num_layers, num_layers) if isinstance(num_layers, int) else num_layers
 
@@ -123,16 +133,16 @@ class Seq2SeqTransformer(CheckedTokenIds, keras.Model):
         logits = target_embedding(hidden, reverse=True)
         super().__init__(inputs={"source_ids": source_ids, "target_ids": target_ids}, outputs=logits, **kwargs)
 
+        self.dtype_policy = dtype
         self.source_embedding, self.target_embedding = source_embedding, target_embedding
         self.encoder, self.decoder = encoder, decoder
         self.start_id, self.end_id = start_id, end_id
-        self.token_id_limits = {
-            "source_ids": vocabulary_size,
-            "target_ids": vocabulary_size if is_joint else target_vocabulary_size,
-        }
+        self.token_id_limits = {"source_ids": vocabulary_size, "target_ids": target_size}
+        self.max_positions = sequence_length if position == "learned" else None
         self._programs = {}
         self._config = {
             **block,
+            "dtype": keras.dtype_policies.serialize(dtype),
             "activation": keras.activations.serialize(keras.activations.get(activation)),
             "vocabulary_size": vocabulary_size,
             "num_layers": num_layers,
@@ -160,13 +170,24 @@ class Seq2SeqTransformer(CheckedTokenIds, keras.Model):
         Returns:
             `(sequences [B, max_length] int32, scores [B] float32, lengths [B] int32)` as numpy arrays: the best
             hypothesis without START, padded with 0 after END; the sum of its log-probabilities; its length with END.
+            Padding is never generated: probabilities are those of the other ids.
+
+        Raises:
+            ValueError: ids outside the vocabulary, or lengths beyond a learned position table.
         """
         source_ids = np.asarray(source_ids, "int32")
         if source_ids.ndim != 2:
             raise ValueError(f"`source_ids` must be [B, S]. Received: source_ids.shape={source_ids.shape}")
         check_token_ids("source_ids", source_ids, self.token_id_limits["source_ids"])
+        length = source_ids.shape[1]
+        if self.max_positions is not None and max(length, max_length) > self.max_positions:
+            raise ValueError(
+                f"Sources and `max_length` must be within the {self.max_positions} learned positions. "
+                f"Received: source_ids.shape={source_ids.shape}, max_length={max_length}"
+            )
         # Few lengths, so that few programs are compiled.
-        source_ids = np.pad(source_ids, ((0, 0), (0, -source_ids.shape[1] % 8)))
+        padded_length = min(length + -length % 8, self.max_positions or math.inf)
+        source_ids = np.pad(source_ids, ((0, 0), (0, padded_length - length)))
         program = self._program(max_length, num_beams, length_penalty)
         return tuple(ops.convert_to_numpy(output) for output in program(ops.convert_to_tensor(source_ids)))
 
@@ -206,14 +227,16 @@ class Seq2SeqTransformer(CheckedTokenIds, keras.Model):
             state: `(DecoderCache, bool [B, S])`, the caches and where the source is real.
 
         Returns:
-            `(logits [B, V], state)`.
+            `(logits [B, V], state)`, the logit of padding -inf.
         """
         cache, source_mask = state
         x = self.target_embedding(tokens[:, None], start_index=index)
         x, cache = self.decoder(
             x, encoder_padding_mask=source_mask, cache=cache, cache_update_index=index, training=False
         )
-        return self.target_embedding(x[:, 0], reverse=True), (cache, source_mask)
+        logits = self.target_embedding(x[:, 0], reverse=True)
+        is_padding = ops.arange(ops.shape(logits)[-1]) == 0
+        return ops.where(is_padding, -np.inf, logits), (cache, source_mask)
 
     def cross_attention_scores(self, source_ids, target_ids):
         """What each target position attends to: numpy `[L, B, N, T, S]` for int `[B, S]` and `[B, T]`."""
