@@ -13,7 +13,8 @@ def assert_causal(model, inputs=None, *, input_name=None, trials=3, atol=1e-5, s
 
     Args:
         model: a model or callable whose outputs are `[B, T, ...]`.
-        inputs: int `[B, T]` or float `[B, T, D]`, or a dict of inputs; `None` draws small ones from `model.inputs`.
+        inputs: int `[B, T]` or float `[B, T, D]`, or a dict of inputs by name; `None` draws small ones from the
+            model's own specification.
         input_name: which of a dict's inputs must be causal; the last one by default.
         trials: how many positions are changed, one at a time.
         atol: largest difference that counts as none.
@@ -114,11 +115,19 @@ def _inputs(model, inputs, rng, batch_size=3, length=7):
         return {name: np.asarray(value) for name, value in inputs.items()}
     if inputs is not None:
         return {"inputs": np.asarray(inputs)}
-    if not getattr(model, "inputs", None):
+    specification = _specification(model)
+    if specification is None:
         raise ValueError(
             f"`inputs` must be given for a model without a specification of its own. Received: model={model!r}"
         )
-    return {tensor.name: _draw(tensor, rng, batch_size, length) for tensor in model.inputs}
+    if not isinstance(specification, dict):
+        specification = {tensor.name: tensor for tensor in keras.tree.flatten(specification)}
+    return {name: _draw(tensor, rng, batch_size, length) for name, tensor in specification.items()}
+
+
+def _specification(model):
+    """The symbolic inputs in the structure that the model takes; `None` if it has none."""
+    return model.input if getattr(model, "inputs", None) else None
 
 
 def _draw(tensor, rng, batch_size, length):
@@ -132,8 +141,11 @@ def _draw(tensor, rng, batch_size, length):
 
 
 def _run(model, inputs):
-    single = len(inputs) == 1 and not isinstance(getattr(model, "input", None), dict)
-    outputs = model(next(iter(inputs.values())) if single else inputs)
+    specification = _specification(model)
+    if len(inputs) == 1 and not isinstance(specification, dict):
+        (inputs,) = inputs.values()
+        inputs = [inputs] if isinstance(specification, (list, tuple)) else inputs
+    outputs = model(inputs)
     return np.asarray(keras.ops.convert_to_numpy(keras.tree.flatten(outputs)[0]), "float64")
 
 
@@ -157,5 +169,5 @@ def _pad(values, extra, pad_value):
 def _require(difference, atol, what):
     worst = float(difference.max()) if difference.size else 0.0
     if not worst <= atol:
-        place = tuple(int(i) for i in np.unravel_index(np.nanargmax(difference), difference.shape))
+        place = tuple(int(i) for i in np.unravel_index(np.argmax(difference), difference.shape))
         raise AssertionError(f"{what}: by {worst:.3g} at output {place} (atol={atol}).")
