@@ -83,11 +83,12 @@ def _visit(tensor, makers, rows, done):
     if id(node) in done:
         return
     done.add(id(node))
-    for parent in node.input_tensors:
+    parents = _without_masks(node.input_tensors)
+    for parent in parents:
         _visit(parent, makers, rows, done)
     if isinstance(operation, keras.layers.InputLayer):
         return
-    received = tuple(_maker(parent, makers) for parent in node.input_tensors)
+    received = tuple(_maker(parent, makers) for parent in parents)
     output = node.outputs[0]
     mask = _mask(output)
     if mask is not None and id(mask) not in makers:
@@ -96,6 +97,12 @@ def _visit(tensor, makers, rows, done):
     rows.append(
         MaskRow(operation.name, type(operation).__name__, received, returned, _remark(received, returned, output))
     )
+
+
+def _without_masks(tensors):
+    """The tensors but for implicit masks of others among them: Keras hands those on as arguments too."""
+    masks = {id(_mask(tensor)) for tensor in tensors}
+    return [tensor for tensor in tensors if id(tensor) not in masks]
 
 
 def _mask(tensor):
