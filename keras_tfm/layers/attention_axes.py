@@ -49,7 +49,7 @@ class AttentionAxes:
         padding = ops.broadcast_to(padding, shape)
         return ops.squeeze(self.fold(padding[..., None, None]), (-1, -2))
 
-    def fold_mask(self, mask, like):
+    def fold_mask(self, mask, query, value):
         """An explicit mask `[B, *batch axes, (N,) *query axes, *key axes]` to `[B', 1 or N, T, S]`."""
         if mask is None:
             return None
@@ -59,21 +59,33 @@ class AttentionAxes:
             mask = ops.expand_dims(mask, -2 * attended - 1)
         if self.is_plain:
             return mask
-        shape = ops.shape(mask)
-        batch = [ops.shape(like)[axis] for axis in self.batch]
-        mask = ops.broadcast_to(mask, (*batch, *shape[len(batch) :]))
-        queries, keys = shape[-2 * attended : -attended], shape[-attended:]
-        return ops.reshape(mask, (_product(batch), shape[len(batch)], _product(queries), _product(keys)))
+        batch, queries, keys = self._sizes(query, value)
+        num_heads = mask.shape[len(batch)]
+        mask = ops.broadcast_to(mask, (*batch, num_heads, *queries, *keys))
+        return ops.reshape(mask, (_product(batch), num_heads, _product(queries), _product(keys)))
+
+    def unfold_mask(self, mask, query, value):
+        """A mask `[B', 1 or N, T, S]` to `[B, *batch axes, (N,) *query axes, *key axes]`; axes of 1 broadcast."""
+        if mask is None:
+            return None
+        if not self.is_plain:
+            batch, queries, keys = self._sizes(query, value)
+            folded = (_product(batch), mask.shape[1], _product(queries), _product(keys))
+            mask = self.unfold_scores(ops.broadcast_to(mask, folded), query, value)
+        heads = len(self.batch)
+        return ops.squeeze(mask, heads) if mask.shape[heads] == 1 else mask
 
     def unfold_scores(self, scores, query, value):
         """Scores `[B', N, T, S]` to `[B, *batch axes, N, *query axes, *key axes]`."""
         if scores is None or self.is_plain:
             return scores
-        query_shape, value_shape = ops.shape(query), ops.shape(value)
-        batch = (query_shape[axis] for axis in self.batch)
-        queries = (query_shape[axis] for axis in self.attended)
-        keys = (value_shape[axis] for axis in self.attended)
+        batch, queries, keys = self._sizes(query, value)
         return ops.reshape(scores, (*batch, scores.shape[1], *queries, *keys))
+
+    def _sizes(self, query, value):
+        query_shape, value_shape = ops.shape(query), ops.shape(value)
+        batch = [query_shape[axis] for axis in self.batch]
+        return batch, [query_shape[axis] for axis in self.attended], [value_shape[axis] for axis in self.attended]
 
     def scores_shape(self, query_shape, key_shape, num_heads):
         """The static shape of the scores."""

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_tfm.layers.attention_axes import AttentionAxes
+from keras_tfm.layers.attention_hook import attend_by_hook, overrides_attention
 from keras_tfm.layers.attention_masks import (
     all_of,
     as_padding_mask,
@@ -223,22 +224,29 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
         mask = AttentionMask(
             is_causal=bool(use_causal_mask),
             window=self.sliding_window,
-            key_padding=self._key_padding(key_masks, query, key_heads, value, cache, cache_update_index, use_causal_mask),
+            key_padding=self._key_padding(
+                key_masks, query, key_heads, value, cache, cache_update_index, use_causal_mask
+            ),
             query_padding=self._axes.fold_padding(as_padding_mask("query_mask", query_mask, query), query),
             segments=self._segments(segment_ids, key_segment_ids, query, value if cache is None else key_heads),
-            explicit=self._explicit_mask(attention_mask, query, key_heads),
+            explicit=self._explicit_mask(attention_mask, query, value, key_heads),
             query_offset=0 if cache_update_index is None else cache_update_index,
         )
         check_attention_bias(attention_bias, query.shape, key_heads.shape[1])
         heads, scores = self._attend(
-            query_heads, key_heads, value_heads, mask, attention_bias, training, return_attention_scores
+            (query, value),
+            (query_heads, key_heads, value_heads),
+            mask,
+            self._all_bias(query_heads, key_heads, mask, attention_bias),
+            training,
+            return_attention_scores,
         )
         heads = self._axes.unfold(heads, query)
         if self._use_gate:
             heads = heads * self._gate_dense(query)
         results = [self._output_dense(heads)]
         if return_attention_scores:
-            results.append(self._axes.unfold_scores(scores, query, value))
+            results.append(scores)
         if cache is not None:
             results.append(cache)
         return results[0] if len(results) == 1 else tuple(results)
@@ -262,22 +270,20 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
             return heads
         return self.position.rotate(heads, ops.arange(ops.shape(heads)[1], dtype="int32") + start)
 
-    def _attend(self, query, key, value, mask, bias, training, return_scores):
-        if type(self)._compute_attention is not keras.layers.MultiHeadAttention._compute_attention:
-            dense = mask.materialize(ops.shape(query)[1], ops.shape(key)[1])
-            return self._compute_attention(query, key, value, dense, training, return_scores)
+    def _attend(self, inputs, heads, mask, bias, training, return_scores):
+        if overrides_attention(self):
+            return attend_by_hook(self, self._axes, inputs, heads, mask, bias, training, return_scores)
         drops = bool(training) and self.dropout > 0
-        return attention(
-            query,
-            key,
-            value,
+        output, scores = attention(
+            *heads,
             mask,
-            bias=self._all_bias(query, key, mask, bias),
+            bias=bias,
             scale=self._inverse_sqrt_key_dim,
             logit_soft_cap=self.logit_soft_cap,
             dropout=(lambda scores: self._dropout_layer(scores, training=True)) if drops else None,
             return_scores=return_scores,
         )
+        return output, self._axes.unfold_scores(scores, *inputs)
 
     def _all_bias(self, query, key, mask, bias):
         if self.position is None:
@@ -303,9 +309,9 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
         pair = segment_pair(segment_ids, key_segment_ids, query, keys)
         return pair and (self._axes.fold_padding(pair[0], query), self._axes.fold_padding(pair[1], keys))
 
-    def _explicit_mask(self, mask, query, keys):
+    def _explicit_mask(self, mask, query, value, keys):
         check_attention_mask(mask, len(query.shape), len(self._attention_axes), ops.shape(query), ops.shape(keys)[1])
-        return None if mask is None else self._axes.fold_mask(ops.cast(mask, "bool"), query)
+        return None if mask is None else self._axes.fold_mask(ops.cast(mask, "bool"), query, value)
 
     def _check_call(self, query, return_attention_scores, cache, cache_update_index):
         if self._flash_attention and return_attention_scores:
