@@ -81,13 +81,15 @@ def log_probabilities(largest, logits):
     """Return the log-probabilities of the `largest` logits without normalising all of them.
 
     Args:
-        largest: float32 `[R, C]`, some entries of `logits`, each row's greatest one first.
+        largest: float32 `[R, C]`, some entries of `logits`, each row's greatest among them.
         logits: float32 `[R, V]`, finite or -inf.
 
     Returns:
         float32 `[R, C]`, at most 0; -inf where the logit is, also if the whole row is.
     """
-    shift = ops.maximum(largest[:, :1], LOWEST)  # -inf - -inf would be NaN
+    # Not `largest[:, :1]`: where a top-k is sliced, XLA sorts the whole vocabulary instead (JAX 0.10 on CPU).
+    # Not below LOWEST: -inf - -inf would be NaN.
+    shift = ops.maximum(ops.max(largest, axis=-1, keepdims=True), LOWEST)
     total = ops.sum(ops.exp(logits - shift), axis=-1, keepdims=True)
     return (largest - shift) - ops.log(ops.maximum(total, 1.0))  # only a row of -inf has a total below 1
 

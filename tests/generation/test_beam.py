@@ -22,7 +22,6 @@ from tests.generation.prefix_model import (
 )
 
 seeds = st.integers(0, 2**31)
-penalties = st.sampled_from([0.0, 0.6, 1.5, -0.7])
 compiled = MODES[-1]
 
 
@@ -37,28 +36,17 @@ def check_pool(results, pools, max_length, pad_id=0):
         np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-5)
 
 
-def oracle_pools(model, **options):
-    return [beam_oracle(row, **options)[0] for row in model.rows()]
-
-
 def check_against_oracle(model, *, num_beams, max_length, alpha=0.6, pad_id=0, **how):
-    results = run(
-        beam_search,
-        model,
-        num_beams=num_beams,
-        max_length=max_length,
-        end_id=1,
-        pad_id=pad_id,
-        length_penalty=alpha,
-        **how,
-    )
+    options = dict(num_beams=num_beams, max_length=max_length, end_id=1)
+    results = run(beam_search, model, pad_id=pad_id, length_penalty=alpha, **options, **how)
     assert [result.dtype for result in results] == ["int32", "float32", "int32"]
-    pools = oracle_pools(model, num_beams=num_beams, max_length=max_length, end_id=1, alpha=alpha)
+    pools = [beam_oracle(row, alpha=alpha, **options)[0] for row in model.rows()]
     check_pool(results, pools, max_length, pad_id)
 
 
-@given(seed=seeds, size=st.sampled_from([3, 4]), max_length=st.sampled_from([1, 3, 4]), alpha=penalties)
-def test_enough_beams_are_exhaustive_search(seed, size, max_length, alpha):
+@given(seed=seeds, case=st.sampled_from([(3, 4, 0.0), (4, 4, 0.6), (4, 3, 1.5), (3, 4, -0.7), (4, 1, 0.6)]))
+def test_enough_beams_are_exhaustive_search(seed, case):
+    size, max_length, alpha = case
     model = PrefixModel.random(seed, size, batch_size=3)
     options = dict(max_length=max_length, end_id=1)
     results = run(beam_search, model, mode=compiled, num_beams=size**max_length, length_penalty=alpha, **options)
@@ -70,10 +58,10 @@ def test_enough_beams_are_exhaustive_search(seed, size, max_length, alpha):
 
 
 @pytest.mark.parametrize("num_beams", [2, 3, 4])
-@given(seed=seeds, max_length=st.sampled_from([3, 8]), alpha=penalties, bias=st.sampled_from([-3.0, 0.0, 2.0]))
-def test_it_is_the_textbook_search_that_never_stops_early(num_beams, seed, max_length, alpha, bias):
-    model = PrefixModel.random(seed, 5, end_bias=bias)
-    check_against_oracle(model, num_beams=num_beams, max_length=max_length, alpha=alpha, mode=compiled)
+@given(seed=seeds, alpha=st.sampled_from([0.0, 0.6, 1.5, -0.7]), end_bias=st.sampled_from([-3.0, 0.0, 2.0]))
+def test_it_is_the_textbook_search_that_never_stops_early(num_beams, seed, alpha, end_bias):
+    model = PrefixModel.random(seed, 5, end_bias=end_bias)
+    check_against_oracle(model, num_beams=num_beams, max_length=8, alpha=alpha, mode=compiled)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -167,6 +155,21 @@ def test_forbidden_tokens_are_never_taken_and_give_no_nan(mode):
     assert (sequences == 0).all() and (scores == -np.inf).all() and (lengths == 0).all()
 
 
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="reads the program that XLA makes for JAX")
+def test_the_vocabulary_is_never_sorted():
+    import jax
+
+    def decode(table):
+        def step(tokens, index, state):
+            return ops.take(table, tokens, axis=0), state
+
+        return beam_search(step, (), np.zeros(2, "int32"), num_beams=3, max_length=4, end_id=1)
+
+    program = jax.jit(decode).lower(np.zeros((5003, 5003), "float32")).compile().as_text()
+    assert "5003" in program
+    assert not [line for line in program.splitlines() if " sort(" in line and "5003" in line]
+
+
 def test_an_empty_batch_gives_empty_results():
     model = PrefixModel.random(1, 5, batch_size=0)
     results = run(beam_search, model, num_beams=3, max_length=4, end_id=1)
@@ -188,22 +191,20 @@ def test_beams_do_not_mix_sentences():
 
 
 def test_it_compiles_with_the_weights_of_a_keras_model():
-    embedding, head = keras.layers.Embedding(7, 8), keras.layers.Dense(7)
-    model = keras.Sequential([keras.Input((), dtype="int32"), embedding, head])
+    head = keras.layers.Dense(7)
+    model = keras.Sequential([keras.Input((), dtype="int32"), keras.layers.Embedding(7, 8), head])
 
     def decode(starts):
-        return beam_search(
-            lambda tokens, index, state: (model(tokens), state), (), starts, num_beams=2, max_length=4, end_id=1
-        )
+        options = dict(num_beams=2, max_length=4, end_id=1)
+        return beam_search(lambda tokens, index, state: (model(tokens), state), (), starts, **options)
 
     starts = ops.convert_to_tensor([0, 3, 5], dtype="int32")
     fast = compile_loop(decode, model.variables)
     for bias in (0.0, 50.0):
         head.bias.assign(ops.one_hot(1, 7) * bias)
         for ours, expected in zip(fast(starts), decode(starts), strict=True):
-            np.testing.assert_allclose(
-                ops.convert_to_numpy(ours), ops.convert_to_numpy(ops.stop_gradient(expected)), rtol=1e-5
-            )
+            expected = ops.convert_to_numpy(ops.stop_gradient(expected))
+            np.testing.assert_allclose(ops.convert_to_numpy(ours), expected, rtol=1e-5)
     np.testing.assert_array_equal(ops.convert_to_numpy(fast(starts)[2])[:, 0], 1)
 
 
@@ -211,17 +212,13 @@ def test_it_compiles_with_the_weights_of_a_keras_model():
 def test_the_batch_size_may_be_unknown():
     import tensorflow as tf
 
-    decode = tf.function(
-        lambda starts, seen: beam_search(
-            lambda tokens, index, state: (tf.one_hot(tokens - 1, 3) * 9, {"seen": state["seen"] + tokens[:, None]}),
-            {"seen": seen},
-            starts,
-            num_beams=2,
-            max_length=3,
-            end_id=0,
-        ),
-        input_signature=[tf.TensorSpec([None], "int32"), tf.TensorSpec([None, 2], "int32")],
-    )
+    def step(tokens, index, state):
+        return tf.one_hot(tokens - 1, 3) * 9, {"seen": state["seen"] + tokens[:, None]}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], "int32"), tf.TensorSpec([None, 2], "int32")])
+    def decode(starts, seen):
+        return beam_search(step, {"seen": seen}, starts, num_beams=2, max_length=3, end_id=0)
+
     sequences, _, _ = decode(tf.constant([2, 1]), tf.zeros([2, 2], "int32"))
     np.testing.assert_array_equal(sequences[:, 0], [[1, 0, 0], [0, 0, 0]])
 
@@ -232,9 +229,7 @@ def test_the_batch_size_may_be_unknown():
         (dict(num_beams=0), "`num_beams` must be an integer of at least 1. Received: num_beams=0"),
         (dict(num_beams=True), "`num_beams` must be an integer of at least 1. Received: num_beams=True"),
         (dict(max_length=0), "`max_length` must be an integer of at least 1. Received: max_length=0"),
-        (dict(end_id=-1), "`end_id` must be an integer of at least 0. Received: end_id=-1"),
         (dict(end_id=5), "`end_id` must be smaller than the vocabulary size 5. Received: end_id=5"),
-        (dict(pad_id=-2), "`pad_id` must be an integer of at least 0. Received: pad_id=-2"),
         (dict(length_penalty=None), "`length_penalty` must be a finite number. Received: length_penalty=None"),
         (dict(length_penalty=float("nan")), "`length_penalty` must be a finite number. Received: length_penalty=nan"),
         (dict(length_penalty=900.0), "`length_penalty` must leave .* Received: length_penalty=900.0"),
