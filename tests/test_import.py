@@ -9,7 +9,7 @@ import keras
 import pytest
 
 LIMIT = 0.1  # seconds that the package may add to `import keras`
-ROUNDS = 5
+ROUNDS = 3
 NEVER_ADDED = {
     *("jax", "tensorflow", "torch"),
     *("keras_hub", "keras_nlp", "matplotlib", "sacrebleu", "seqeval", "tf_keras_vis", "tokenizers"),
