@@ -3,5 +3,6 @@
 from keras_tfm.training.losses import TokenCrossEntropy
 from keras_tfm.training.metrics import Perplexity, TokenAccuracy
 from keras_tfm.training.schedules import WarmupSchedule
+from keras_tfm.training.training_checkpoint import TrainingCheckpoint
 
-__all__ = ["Perplexity", "TokenAccuracy", "TokenCrossEntropy", "WarmupSchedule"]
+__all__ = ["Perplexity", "TokenAccuracy", "TokenCrossEntropy", "TrainingCheckpoint", "WarmupSchedule"]
