@@ -4,7 +4,17 @@ from keras_tfm.backend.selection import choose_backend
 
 choose_backend()
 
-from keras_tfm import generation, inspection, layers, models, ops, testing, text, visualization  # noqa: E402
+from keras_tfm import (  # noqa: E402
+    generation,
+    inspection,
+    layers,
+    models,
+    ops,
+    testing,
+    text,
+    training,
+    visualization,
+)
 from keras_tfm.version import __version__  # noqa: E402
 
 __all__ = [
