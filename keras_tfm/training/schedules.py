@@ -31,7 +31,8 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
         name: name of the schedule.
 
     Call arguments:
-        step: integer scalar (or any shape), the number of updates made so far.
+        step: integer scalar (or any shape), the number of updates made so far. With `gradient_accumulation_steps`
+            Keras 3.15 gives the number of batches instead: count `warmup_steps` and `decay_steps` in batches then.
 
     Returns:
         float32 learning rate of the next update, of the shape of `step`.
