@@ -13,6 +13,7 @@ from keras_tfm.layers.attention_masks import (
     padding_in_cache,
     segment_pair,
 )
+from keras_tfm.layers.cache_forms import cache_length, is_stacked_cache
 from keras_tfm.layers.parts import get_part, serialize_part
 from keras_tfm.layers.rotary_embedding import RotaryEmbedding
 from keras_tfm.ops import AttentionMask, KVCache
@@ -55,8 +56,8 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
         segment_ids: int `[B, T]`: tokens attend within their own segment (packed sequences). For cross attention also
             give `key_segment_ids [B, S]`.
         attention_bias: float broadcastable to `[B, N, T, S]`, added to the logits.
-        cache: `KVCache` of `[B, S, K, H]`. With `cache_update_index`, the new keys and values are written there first;
-            without it the cache alone is attended to and `value` is not projected.
+        cache: `KVCache` of `[B, S, K, H]`, or a tensor `[B, 2, S, K, H]`. With `cache_update_index`, the new keys and
+            values are written there first; without it the cache alone is attended to and `value` is not projected.
         cache_update_index: int or int32 scalar, position of the first of the T new tokens.
 
     Returns:
@@ -217,6 +218,8 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
         cache_update_index=None,
     ):
         """Attends from `query` to `value`; see the class for arguments."""
+        is_stacked = is_stacked_cache(cache)
+        cache = KVCache(cache[:, 0], cache[:, 1]) if is_stacked else cache
         self._check_call(query, return_attention_scores, cache, cache_update_index)
         key = value if key is None else key
         query_heads, key_heads, value_heads, cache = self._project(query, key, value, cache, cache_update_index)
@@ -248,7 +251,7 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
         if return_attention_scores:
             results.append(scores)
         if cache is not None:
-            results.append(cache)
+            results.append(ops.stack(cache, axis=1) if is_stacked else cache)
         return results[0] if len(results) == 1 else tuple(results)
 
     def _project(self, query, key, value, cache, index):
@@ -302,7 +305,7 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
         padding = padding_in_cache(masks, keys, value, index)
         if index is None or is_causal:
             return padding
-        filled = ops.arange(ops.shape(keys)[1], dtype="int32") < index + ops.shape(query)[1]
+        filled = ops.arange(ops.shape(keys)[1], dtype="int32") < index + ops.shape(value)[1]
         return all_of([padding, filled[None]])
 
     def _segments(self, segment_ids, key_segment_ids, query, keys):
@@ -351,10 +354,13 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
         query,
         value,
         key=None,
-        *args,
+        query_mask=None,
+        value_mask=None,
+        key_mask=None,
+        attention_mask=None,
         return_attention_scores=False,
+        *args,
         cache=None,
-        cache_update_index=None,
         **kwargs,
     ):
         """The full specification of the outputs: output, scores, cache."""
@@ -363,12 +369,13 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
         results = [
             keras.KerasTensor(self.compute_output_shape(query.shape, value.shape, key_shape), dtype=self.compute_dtype)
         ]
-        keys_shape = value.shape if cache is None else (None, cache[0].shape[1], None)
         if return_attention_scores:
+            keys_shape = value.shape if cache is None else (None, cache_length(cache), None)
             shape = self._axes.scores_shape(query.shape, keys_shape, self.num_heads)
             results.append(keras.KerasTensor(shape, dtype=self.compute_dtype))
         if cache is not None:
-            results.append(KVCache(*(keras.KerasTensor(x.shape, dtype=x.dtype) for x in cache)))
+            cache = cache if is_stacked_cache(cache) else KVCache(*cache)
+            results.append(keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, dtype=x.dtype), cache))
         return results[0] if len(results) == 1 else tuple(results)
 
     def get_config(self):

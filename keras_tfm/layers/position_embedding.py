@@ -74,9 +74,9 @@ class PositionEmbedding(keras.layers.Layer):
                 f"Received: positions from {span[0]} to {span[1]}, sequence_length={self.sequence_length}"
             )
 
-    def compute_output_shape(self, inputs_shape, **kwargs):
+    def compute_output_shape(self, input_shape, **kwargs):
         """As the inputs."""
-        return tuple(inputs_shape)
+        return tuple(input_shape)
 
     def get_config(self):
         """The constructor's arguments."""

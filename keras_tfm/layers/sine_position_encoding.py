@@ -51,9 +51,9 @@ class SinePositionEncoding(keras.layers.Layer):
         encodings = ops.cast(sinusoid(positions, inputs.shape[-1], self.max_wavelength), self.compute_dtype)
         return ops.broadcast_to(encodings, shape)
 
-    def compute_output_shape(self, inputs_shape, **kwargs):
+    def compute_output_shape(self, input_shape, **kwargs):
         """As the inputs."""
-        return tuple(inputs_shape)
+        return tuple(input_shape)
 
     def get_config(self):
         """The constructor's arguments."""

@@ -98,8 +98,10 @@ class TransformerBlock(keras.layers.Layer):
             name="feed_forward",
         )
         self.feed_forward.build(shape)
-        self.feed_forward_norm = self._make_norm("feedforward_layer_norm", shape)
         self.feed_forward_dropout = self._make_dropout("feedforward_dropout")
+
+    def _build_feed_forward_norm(self, shape):
+        self.feed_forward_norm = self._make_norm("feedforward_layer_norm", shape)
 
     def _enter(self, x, norm):
         """What a sub-layer reads from the residual stream."""

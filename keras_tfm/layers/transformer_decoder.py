@@ -3,8 +3,8 @@
 import keras
 
 from keras_tfm.layers.attention_masks import all_of
+from keras_tfm.layers.cache_forms import cache_length
 from keras_tfm.layers.transformer_block import TransformerBlock
-from keras_tfm.ops import KVCache
 
 
 @keras.saving.register_keras_serializable(package="keras_tfm")
@@ -66,8 +66,32 @@ class TransformerDecoder(TransformerBlock):
     ((2, 5, 32), (2, 4, 5, 7))
     """
 
-    def __init__(self, *args, decoder_sequence_shape=None, encoder_sequence_shape=None, **kwargs):
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        intermediate_dim,
+        num_heads,
+        dropout=0.0,
+        activation="relu",
+        layer_norm_epsilon=1e-05,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        normalize_first=False,
+        *,
+        decoder_sequence_shape=None,
+        encoder_sequence_shape=None,
+        **kwargs,
+    ):
+        super().__init__(
+            intermediate_dim,
+            num_heads,
+            dropout=dropout,
+            activation=activation,
+            layer_norm_epsilon=layer_norm_epsilon,
+            kernel_initializer=kernel_initializer,
+            bias_initializer=bias_initializer,
+            normalize_first=normalize_first,
+            **kwargs,
+        )
         self.cross_attention = None
         self._shapes = None
         if decoder_sequence_shape is not None:
@@ -85,6 +109,7 @@ class TransformerDecoder(TransformerBlock):
             self.cross_attention_norm = self._make_norm("cross_attention_layer_norm", decoder_sequence_shape)
             self.cross_attention_dropout = self._make_dropout("cross_attention_dropout")
         self._build_feed_forward(decoder_sequence_shape)
+        self._build_feed_forward_norm(decoder_sequence_shape)
 
     def call(
         self,
@@ -171,9 +196,16 @@ class TransformerDecoder(TransformerBlock):
         self,
         decoder_sequence,
         encoder_sequence=None,
-        *args,
+        decoder_padding_mask=None,
+        decoder_attention_mask=None,
+        encoder_padding_mask=None,
+        encoder_attention_mask=None,
         self_attention_cache=None,
+        self_attention_cache_update_index=None,
         cross_attention_cache=None,
+        cross_attention_cache_update_index=None,
+        use_causal_mask=True,
+        training=None,
         return_attention_scores=False,
         **kwargs,
     ):
@@ -182,11 +214,11 @@ class TransformerDecoder(TransformerBlock):
         results = [keras.KerasTensor(decoder_sequence.shape, dtype=self.compute_dtype)]
         if return_attention_scores:
             batch, length = decoder_sequence.shape[:2]
-            lengths = [length if self_attention_cache is None else _cache_length(self_attention_cache)]
-            if encoder_sequence is not None:
+            lengths = [length if self_attention_cache is None else cache_length(self_attention_cache)]
+            if cross_attention_cache is not None:
+                lengths.append(cache_length(cross_attention_cache))
+            elif encoder_sequence is not None:
                 lengths.append(encoder_sequence.shape[1])
-            elif cross_attention_cache is not None:
-                lengths.append(_cache_length(cross_attention_cache))
             shapes = [(batch, self.num_heads, length, keys) for keys in lengths]
             results += [keras.KerasTensor(shape, dtype=self.compute_dtype) for shape in shapes]
         caches = [cache for cache in (self_attention_cache, cross_attention_cache) if cache is not None]
@@ -210,20 +242,10 @@ class TransformerDecoder(TransformerBlock):
 
 
 def _attend(layer, query, value, return_scores, cache, index, **masks):
-    """Calls an attention layer; returns `(output, scores or None, cache or None)`, the cache in its own form."""
-    is_stacked = cache is not None and not isinstance(cache, (tuple, list))
-    if is_stacked:
-        cache = KVCache(cache[:, 0], cache[:, 1])
+    """Calls an attention layer; returns `(output, scores or None, cache or None)`."""
     results = layer(query, value, cache=cache, cache_update_index=index, return_attention_scores=return_scores, **masks)
     if cache is None and not return_scores:
         return results, None, None
     output, *rest = results
     scores = rest.pop(0) if return_scores else None
-    cache = rest[0] if rest else None
-    if is_stacked:
-        cache = keras.ops.stack(cache, axis=1)
-    return output, scores, cache
-
-
-def _cache_length(cache):
-    return cache[0].shape[1] if isinstance(cache, (tuple, list)) else cache.shape[2]
+    return output, scores, rest[0] if rest else None

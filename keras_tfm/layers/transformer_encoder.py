@@ -62,6 +62,9 @@ class TransformerEncoder(TransformerBlock):
     def build(self, inputs_shape):
         """Makes the parts for inputs `[B, T, D]`."""
         self._build_self_attention(inputs_shape, "self_attention_layer")
+        self._build_feed_forward_norm(
+            inputs_shape
+        )  # before the feed-forward network, the order of `keras_hub`'s weights
         self._build_feed_forward(inputs_shape)
 
     def call(
@@ -99,7 +102,9 @@ class TransformerEncoder(TransformerBlock):
         """`[B, T, D]`, as the inputs."""
         return tuple(inputs_shape)
 
-    def compute_output_spec(self, inputs, *args, return_attention_scores=False, **kwargs):
+    def compute_output_spec(
+        self, inputs, padding_mask=None, attention_mask=None, training=None, return_attention_scores=False, **kwargs
+    ):
         """The specification of the outputs, scores included."""
         output = keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
         if not return_attention_scores:
