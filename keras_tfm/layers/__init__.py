@@ -10,6 +10,7 @@ from keras_tfm.layers.position_embedding import PositionEmbedding
 from keras_tfm.layers.positional_embedding import PositionalEmbedding
 from keras_tfm.layers.rotary_embedding import RotaryEmbedding
 from keras_tfm.layers.sine_position_encoding import SinePositionEncoding
+from keras_tfm.layers.token_and_position_embedding import TokenAndPositionEmbedding
 from keras_tfm.layers.token_dropout import TokenDropout
 from keras_tfm.layers.transformer_decoder import TransformerDecoder
 from keras_tfm.layers.transformer_encoder import TransformerEncoder
@@ -27,6 +28,7 @@ __all__ = [
     "PositionalEmbedding",
     "RotaryEmbedding",
     "SinePositionEncoding",
+    "TokenAndPositionEmbedding",
     "TokenDropout",
     "TransformerDecoder",
     "TransformerDecoderStack",
