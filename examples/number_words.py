@@ -1,9 +1,9 @@
 """Whole numbers, ranks and years read aloud in English and in Chinese.
 
-    >>> translate_number(10010), translate_number(2000), translate_number(200), translate_count(2)
-    ('一万零一十', '两千', '二百', '两')
-    >>> say_number(10010), say_ordinal(21), say_year(1905), translate_year(1905)
-    ('ten thousand and ten', 'twenty-first', 'nineteen oh five', '一九〇五年')
+>>> translate_number(10010), translate_number(2000), translate_number(200), translate_count(2)
+('一万零一十', '两千', '二百', '两')
+>>> say_number(10010), say_ordinal(21), say_year(1905), translate_year(1905)
+('ten thousand and ten', 'twenty-first', 'nineteen oh five', '一九〇五年')
 """
 
 SMALL = (

@@ -175,8 +175,9 @@ def make_pairs(num, seed=0):
 
 
 def split(pairs, held_out=1000, seed=0):
-    """Splits into (train, test): all phrases of `held_out` translations are the test, so training has neither side."""
-    targets = sorted({chinese for _, chinese in pairs})
+    """Splits into (train, test): all pairs of `held_out` translations are the test; training has neither side."""
+    targets = sorted({target for _, target in pairs})
     kept_apart = set(random.Random(seed).sample(targets, held_out))
-    train = [pair for pair in pairs if pair[1] not in kept_apart]
-    return train, [pair for pair in pairs if pair[1] in kept_apart]
+    test = [pair for pair in pairs if pair[1] in kept_apart]
+    sources = {source for source, _ in test}
+    return [pair for pair in pairs if pair[1] not in kept_apart and pair[0] not in sources], test
