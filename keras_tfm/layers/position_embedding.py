@@ -1,5 +1,7 @@
 """Learned absolute positions: one trained vector for each."""
 
+import numbers
+
 import keras
 from keras import ops
 
@@ -37,12 +39,12 @@ class PositionEmbedding(keras.layers.Layer):
 
     def __init__(self, sequence_length, initializer="glorot_uniform", **kwargs):
         super().__init__(**kwargs)
-        if not isinstance(sequence_length, int) or sequence_length <= 0:
+        if not isinstance(sequence_length, numbers.Integral) or sequence_length <= 0:
             raise ValueError(
                 f"`sequence_length` must be a positive integer. Received: sequence_length={sequence_length!r}"
             )
         self.supports_masking = True
-        self.sequence_length = sequence_length
+        self.sequence_length = int(sequence_length)
         self.initializer = keras.initializers.get(initializer)
 
     def build(self, inputs_shape):

@@ -1,6 +1,7 @@
 """Token embedding plus positions, and the tied projection back to the vocabulary."""
 
 import math
+import numbers
 
 import keras
 from keras import ops
@@ -76,7 +77,7 @@ class PositionalEmbedding(keras.layers.Layer):
         super().__init__(**kwargs)
         sizes = {"vocabulary_size": vocabulary_size, "embedding_dim": embedding_dim, "sequence_length": sequence_length}
         for argument, size in sizes.items():
-            if not isinstance(size, int) or size <= 0:
+            if not isinstance(size, numbers.Integral) or size <= 0:
                 raise ValueError(f"`{argument}` must be a positive integer. Received: {argument}={size!r}")
         if isinstance(embedding_scale, str) and embedding_scale != "sqrt":
             raise ValueError(
@@ -84,9 +85,9 @@ class PositionalEmbedding(keras.layers.Layer):
             )
         self.supports_masking = True
         self.autocast = False  # bfloat16 would round ids that come as floats
-        self.vocabulary_size = vocabulary_size
-        self.sequence_length = sequence_length
-        self.embedding_dim = embedding_dim
+        self.vocabulary_size = int(vocabulary_size)  # `numpy` integers would not go into a config
+        self.sequence_length = int(sequence_length)
+        self.embedding_dim = int(embedding_dim)
         self.tie_weights = tie_weights
         self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
         self.mask_zero = mask_zero
@@ -94,8 +95,8 @@ class PositionalEmbedding(keras.layers.Layer):
         self.embedding_scale = embedding_scale
         self._scale = math.sqrt(embedding_dim) if embedding_scale == "sqrt" else embedding_scale
         self.token_embedding = keras.layers.ReversibleEmbedding(
-            vocabulary_size,
-            embedding_dim,
+            self.vocabulary_size,
+            self.embedding_dim,
             tie_weights=tie_weights,
             embeddings_initializer=clone_initializer(self.embeddings_initializer),
             reverse_dtype=self.compute_dtype,
@@ -141,7 +142,7 @@ class PositionalEmbedding(keras.layers.Layer):
             )
 
     def compute_mask(self, inputs, mask=None):
-        """bool `[B, T]`: the mask that ids carry and, if `mask_zero`, other than 0; vectors keep the mask they carry."""
+        """bool `[B, T]`: the mask that ids carry and, if `mask_zero`, where they are not 0; vectors keep their mask."""
         if not self.mask_zero or self._are_vectors(inputs):
             return mask
         return all_of([mask, ops.not_equal(inputs, 0)])
