@@ -59,7 +59,9 @@ def make_normalization(value, epsilon, dtype, name):
     layer = get_part("normalization", value, parts)
     if layer is None:
         raise ValueError(f"`normalization` must name a layer. Received: normalization={value!r}")
-    return clone_part(layer) if layer is value else layer
+    layer = clone_part(layer) if layer is value else layer
+    layer.supports_masking = True  # it works on each position alone; Keras' RMSNormalization (3.15) does not say so
+    return layer
 
 
 def serialize_part(value):
