@@ -29,8 +29,8 @@ PHRASES = dict(
 )  # fmt: skip
 CORPUS = dict(
     num_layers=4, hidden_dim=128, intermediate_dim=256, num_heads=4, normalize_first=True, position="sinusoidal",
-    dropout=0.1, label_smoothing=0.1, vocabulary=6000, tokens_per_batch=4096, num_widths=6, epochs=30,
-    peak_learning_rate=2e-3, warmup_steps=1000, decay="inverse_sqrt", average=5,
+    dropout=0.1, label_smoothing=0.1, vocabulary=4000, tokens_per_batch=2048, num_widths=6, epochs=24,
+    peak_learning_rate=3e-3, warmup_steps=800, decay="cosine", average=1,
     draw="",
 )  # fmt: skip
 
