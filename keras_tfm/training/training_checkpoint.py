@@ -41,13 +41,13 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         resume: whether `fit` goes on from an existing file, or starts anew and replaces it. Defaults to `True`.
 
     Numerics:
-        Bit for bit where the backend is deterministic; always on the CPU. On another backend than that of the file
+        Bit for bit where the backend computes deterministically. On another backend than that of the file
         training goes on with the same variables, but with other dropout masks, and warns.
 
     Raises:
-        ValueError: an argument is out of its range; in `fit`, before any variable is changed: the file is damaged, or
-            of a model with other variables, or `initial_epoch` is not the checkpoint's, or a position within an epoch
-            meets no dataset.
+        ValueError: an argument is out of its range. In `fit`, before any variable is changed: the file is damaged, or
+            of a model with other variables; the dataset cannot be that of `fit`; a position within an epoch meets no
+            dataset. When the first epoch begins: `initial_epoch` is not the checkpoint's.
 
     Example:
 
