@@ -6,6 +6,12 @@ from keras_tfm.layers.feed_forward import FeedForward
 from keras_tfm.layers.multi_head_attention import MultiHeadAttention
 from keras_tfm.layers.parts import clone_initializer, clone_part, get_part, make_normalization, serialize_part
 
+_PARTS = {
+    *("self_attention", "self_attention_norm", "self_attention_dropout"),
+    *("cross_attention", "cross_attention_norm", "cross_attention_dropout"),
+    *("feed_forward", "feed_forward_norm", "feed_forward_dropout"),
+}
+
 
 class TransformerBlock(keras.layers.Layer):
     """Base of `TransformerEncoder` and `TransformerDecoder`, which say what the arguments are."""
@@ -138,8 +144,11 @@ class TransformerBlock(keras.layers.Layer):
             "feed_forward": serialize_part(self._feed_forward),
         }
 
-    # Weight files name attributes. Under these names, which sort first, files of `keras_hub`'s blocks load, and ours
-    # load there.
+    # Files of weights are named after what `dir` lists. It lists the parts under the names that `keras_hub`'s blocks
+    # give them, so that files of either load into the other; what only ours have comes after them.
+    def __dir__(self):
+        return [name for name in super().__dir__() if name not in _PARTS]
+
     _self_attention_layer = property(lambda self: self.self_attention)
     _self_attention_layer_norm = property(lambda self: self.self_attention_norm)
     _self_attention_dropout = property(lambda self: self.self_attention_dropout)
@@ -147,3 +156,4 @@ class TransformerBlock(keras.layers.Layer):
     _feedforward_output_dense = property(lambda self: self.feed_forward.output_dense)
     _feedforward_layer_norm = property(lambda self: self.feed_forward_norm)
     _feedforward_dropout = property(lambda self: self.feed_forward_dropout)
+    _feedforward_parts = property(lambda self: self.feed_forward)
