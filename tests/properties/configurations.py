@@ -1,0 +1,274 @@
+"""What the laws are tried on: sizes, masks and layers, drawn at random.
+
+Sizes are distinct primes, as far as heads allow, so that no transposed axis goes unseen. Few of them come back again
+and again, because some backends compile anew for each; the profile `thorough` draws any.
+"""
+
+import dataclasses
+import os
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from keras_tfm import layers, ops
+from tests import oracles
+from tests.numerics import randomize, to_numpy
+
+IS_THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
+KERNELS = [name for name, reason in ops.explain_attention(*[np.zeros((1, 2, 2, 8), "float32")] * 3) if reason is None]
+DTYPES = ["float32", "bfloat16", "float16"]
+PADDINGS = [None, "right", "left", "holes", "empty"]  # where a mask is False; "empty": the first sequence throughout
+seeds = st.integers(0, 2**16)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """Letters as in the documentation: B, T, S, N, K, H, Hv."""
+
+    batch: int
+    queries: int
+    keys: int
+    heads: int
+    shared: int
+    key_dim: int
+    value_dim: int
+
+    @property
+    def width(self):
+        """D of a block: what its heads make together."""
+        return self.heads * self.key_dim
+
+
+SOME_SIZES = [Sizes(2, 5, 7, 3, 1, 10, 11), Sizes(3, 7, 2, 4, 2, 6, 5), Sizes(2, 3, 5, 2, 2, 14, 13)]
+any_sizes = st.builds(
+    lambda heads, half, **others: Sizes(heads=heads[0], shared=heads[1], key_dim=2 * half, **others),
+    heads=st.sampled_from([(1, 1), (2, 1), (2, 2), (3, 1), (4, 2), (6, 3), (6, 2), (5, 5)]),
+    half=st.integers(1, 7),
+    batch=st.sampled_from([1, 2, 3]),
+    queries=st.integers(1, 13),
+    keys=st.integers(1, 13),
+    value_dim=st.integers(1, 13),
+)
+sizes = any_sizes if IS_THOROUGH else st.sampled_from(SOME_SIZES)
+few_sizes = any_sizes if IS_THOROUGH else st.sampled_from(SOME_SIZES[:2])  # for what runs in several dtypes
+
+
+def normal(rng, *shape):
+    return rng.normal(size=shape).astype("float32")
+
+
+def padding_mask(rng, kind, batch, length):
+    """bool `[B, T]`, or `None` for the kind `None`."""
+    if kind is None:
+        return None
+    lengths, steps = rng.integers(1, length + 1, (batch, 1)), np.arange(length)
+    if kind == "holes":
+        return rng.random((batch, length)) < 0.6
+    mask = steps >= length - lengths if kind == "left" else steps < lengths
+    return mask & (np.arange(batch) > 0)[:, None] if kind == "empty" else mask
+
+
+def segment_ids(rng, batch, length):
+    """int32 `[B, T]`, rising from 0."""
+    return np.cumsum(rng.random((batch, length)) < 0.4, axis=1).astype("int32")
+
+
+@dataclasses.dataclass(frozen=True)
+class Masks:
+    """Which ingredients a mask has; `draw` gives the values."""
+
+    causal: bool = False
+    window: int | None = None
+    key_padding: str | None = None
+    query_padding: str | None = None
+    explicit: str | None = None  # "shared" among heads, or "heads": one for each
+    segments: bool = False
+
+    def draw(self, rng, sizes, keys=None):
+        """The ingredients as numpy arrays, by the names that `oracles.allowed_pairs` has for them."""
+        keys = sizes.keys if keys is None else keys
+        shape = {None: None, "shared": (), "heads": (sizes.heads,)}[self.explicit]
+        explicit = None if shape is None else rng.random((sizes.batch, *shape, sizes.queries, keys)) < 0.7
+        pair = [segment_ids(rng, sizes.batch, length) for length in (sizes.queries, keys)]
+        if keys == sizes.queries:
+            pair[1] = pair[0]
+        return dict(
+            causal=self.causal,
+            window=self.window,
+            key_padding=padding_mask(rng, self.key_padding, sizes.batch, keys),
+            query_padding=padding_mask(rng, self.query_padding, sizes.batch, sizes.queries),
+            segments=tuple(pair) if self.segments else None,
+            explicit=explicit,
+        )
+
+
+masks = st.builds(
+    Masks,
+    causal=st.booleans(),
+    window=st.sampled_from([None, 1, 2, 3]),
+    key_padding=st.sampled_from(PADDINGS),
+    query_padding=st.sampled_from([None, "right", "left"]),
+    explicit=st.sampled_from([None, None, "shared", "heads"]),
+    segments=st.booleans(),
+)
+
+
+def attention_mask(parts):
+    """The `ops.AttentionMask` of drawn ingredients."""
+    names = {"causal": "is_causal"}
+    parts = {names.get(name, name): value for name, value in parts.items()}
+    if parts["explicit"] is not None and parts["explicit"].ndim == 3:
+        parts["explicit"] = parts["explicit"][:, None]
+    tensors = {name: _as_tensor(value) for name, value in parts.items()}
+    return ops.AttentionMask(**tensors)
+
+
+def _as_tensor(value):
+    from keras import ops as keras_ops
+
+    if isinstance(value, tuple):
+        return tuple(_as_tensor(each) for each in value)
+    return keras_ops.convert_to_tensor(value) if isinstance(value, np.ndarray) else value
+
+
+def allowed(parts, sizes, keys=None):
+    """The oracle's bool `[B, N, T, S]` of drawn ingredients."""
+    return oracles.allowed_pairs(sizes.batch, sizes.heads, sizes.queries, keys or sizes.keys, **parts)
+
+
+def layer_arguments(parts):
+    """Drawn ingredients as call arguments of `MultiHeadAttention`; the window is an argument of the constructor."""
+    arguments = dict(
+        use_causal_mask=parts["causal"],
+        value_mask=parts["key_padding"],
+        query_mask=parts["query_padding"],
+        attention_mask=parts["explicit"],
+    )
+    if parts["segments"] is not None:
+        arguments["segment_ids"], arguments["key_segment_ids"] = parts["segments"]
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentionLayer:
+    """A configuration of `MultiHeadAttention`."""
+
+    sizes: Sizes
+    position: Any = None
+    grouped: bool = False
+    dropout: float = 0.0
+    window: int | None = None
+    gate: bool = False
+    soft_cap: float | None = None
+    dtype: str = "float32"
+
+    def make(self, seed=0, **arguments):
+        """A built layer with random weights for queries `[B, T, D]` and values `[B, S, D + 2]`, or `[B, S, D]`."""
+        layer = layers.MultiHeadAttention(
+            self.sizes.heads,
+            self.sizes.key_dim,
+            value_dim=self.sizes.value_dim,
+            dropout=self.dropout,
+            sliding_window=self.window,
+            use_gate=self.gate,
+            num_key_value_heads=self.sizes.shared if self.grouped else None,
+            position=self.position,
+            logit_soft_cap=self.soft_cap,
+            kernel_initializer="zeros",
+            dtype=self.dtype,
+            seed=1,
+        )
+        width = self.sizes.width
+        layer.build((None, None, width), (None, None, arguments.get("value_width", width)))
+        return randomize(layer, seed, scale=width**-0.5)
+
+
+attention_layers = st.builds(
+    AttentionLayer,
+    sizes=sizes,
+    position=st.sampled_from([None, "rope"]),
+    grouped=st.booleans(),
+    dropout=st.sampled_from([0.0, 0.3]),
+    window=st.sampled_from([None, 2, 3]),
+    gate=st.booleans(),
+    soft_cap=st.sampled_from([None, 2.0]),
+)
+
+
+def attention_weights(layer):
+    """The weights of a `MultiHeadAttention` as the oracle wants them; grouped heads stay grouped."""
+    parts = {"query": layer._query_dense, "key": layer._key_dense, "value": layer._value_dense}
+    parts["output"] = layer._output_dense
+    return {name: (to_numpy(dense.kernel), to_numpy(dense.bias)) for name, dense in parts.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """A configuration of an encoder or decoder block, or of a stack of them."""
+
+    sizes: Sizes
+    normalize_first: bool = False
+    position: Any = None
+    grouped: bool = False
+    dropout: float = 0.0
+    attention_dropout: float | None = None
+    activation_dropout: float = 0.0
+    activation: str = "relu"
+    normalization: str = "layer"
+    dtype: str = "float32"
+
+    @property
+    def arguments(self):
+        return dict(
+            intermediate_dim=self.sizes.width + 3,
+            num_heads=self.sizes.heads,
+            dropout=self.dropout,
+            activation=self.activation,
+            layer_norm_epsilon=1e-3,
+            kernel_initializer="zeros",
+            normalize_first=self.normalize_first,
+            attention_dropout=self.attention_dropout,
+            activation_dropout=self.activation_dropout,
+            num_key_value_heads=self.sizes.shared if self.grouped else None,
+            position=self.position,
+            normalization=self.normalization,
+            dtype=self.dtype,
+        )
+
+    def encoder(self, num_layers=None, seed=0):
+        """A built block, or a stack of `num_layers`, with random weights."""
+        layer = (
+            layers.TransformerEncoder(**self.arguments)
+            if num_layers is None
+            else layers.TransformerEncoderStack(num_layers, **self.arguments)
+        )
+        layer.build((None, None, self.sizes.width))
+        layer.built = True
+        return randomize(layer, seed, scale=self.sizes.width**-0.5)
+
+    def decoder(self, num_layers=None, has_memory=True, seed=0):
+        """A built block, or a stack of `num_layers`, with random weights, with or without cross attention."""
+        layer = (
+            layers.TransformerDecoder(**self.arguments)
+            if num_layers is None
+            else layers.TransformerDecoderStack(num_layers, **self.arguments)
+        )
+        shape = (None, None, self.sizes.width)
+        layer.build(shape, shape if has_memory else None)
+        layer.built = True
+        return randomize(layer, seed, scale=self.sizes.width**-0.5)
+
+
+blocks = st.builds(
+    Block,
+    sizes=sizes,
+    normalize_first=st.booleans(),
+    position=st.sampled_from([None, "rope"]),
+    grouped=st.booleans(),
+    dropout=st.sampled_from([0.0, 0.3]),
+    attention_dropout=st.sampled_from([None, 0.0, 0.4]),
+    activation_dropout=st.sampled_from([0.0, 0.3]),
+    activation=st.sampled_from(["relu", "gelu"]),
+    normalization=st.sampled_from(["layer", "rms"]),
+)
