@@ -33,7 +33,7 @@ def randomize(layer, seed=0, scale=0.5):
     rng = np.random.default_rng(seed)
     for variable in layer.trainable_variables:
         values = rng.normal(size=tuple(variable.shape)) * scale
-        variable.assign((1 + values / 2 if "gamma" in variable.path or "scale" in variable.path else values))
+        variable.assign(1 + values / 2 if "gamma" in variable.path or "scale" in variable.path else values)
     return layer
 
 

@@ -83,9 +83,7 @@ def test_multi_head_attention_over_one_of_several_axes(axes, causal_axis):
     layer = layers.MultiHeadAttention(2, 3, attention_axes=axes)
     layer.build((None, 3, 5, 7), (None, 3, 5, 7))
     randomize(layer)
-    assert_past_is_the_same(
-        lambda x: layer(x, x, use_causal_mask=True), rng, normal(rng, 2, 3, 5, 7), axis=causal_axis
-    )
+    assert_past_is_the_same(lambda x: layer(x, x, use_causal_mask=True), rng, normal(rng, 2, 3, 5, 7), axis=causal_axis)
 
 
 def test_multi_head_attention_over_two_axes_counts_them_in_order():
