@@ -33,9 +33,10 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
         value_dim: size of each head of value; `None` means `key_dim`.
         dropout: rate in [0, 1) on the scores. Defaults to 0.
         use_bias: whether the projections have biases. Defaults to `True`.
-        output_shape, attention_axes, sliding_window, flash_attention, kernel_initializer, bias_initializer,
-        kernel_regularizer,
+        output_shape, attention_axes, sliding_window, kernel_initializer, bias_initializer, kernel_regularizer,
             bias_regularizer, activity_regularizer, kernel_constraint, bias_constraint, use_gate, seed: as in Keras.
+        flash_attention: `True` refuses dropout and scores, which fused kernels do not have. It demands no kernel: the
+            first that can serve a call does, whatever this is.
         num_key_value_heads: K, the number of key and value heads, a divisor of `num_heads`: 1 is multi-query, `None`
             means `num_heads`.
         position: relative positions: `None`, `"rope"`, or an `AttentionPosition` layer or its config.
@@ -48,7 +49,8 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
         key: float `[B, S, D'']`; `None` means `value`.
         query_mask, value_mask, key_mask: bool `[B, T]` and `[B, S]`, True at real tokens; filled from the inputs'
             implicit masks; given explicitly they take the place of those.
-        attention_mask: bool `[B, T, S]` or `[B, N, T, S]` (1 broadcasts), True where a query may attend to a key.
+        attention_mask: bool `[B, T, S]` or `[B, N, T, S]` (1 broadcasts), True where a query may attend to a key; with
+            `attention_axes` `[B, *other axes, (N,) *query axes, *key axes]`.
         return_attention_scores: also return the scores. Changes no output.
         training: whether dropout applies.
         use_causal_mask: whether a query sees only keys up to its own position.
@@ -62,15 +64,20 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
 
     Returns:
         `output [B, T, D]`, then scores `[B, N, T, S]` if asked for, then the cache if one was given: a tuple if more
-        than the output.
+        than the output. The cache comes back in the form it was given in.
 
     Masking:
         Every mask given, implicit or explicit, applies: a pair must be allowed by all. Input masks are left on the
-            inputs, and that of the
-        query goes on to the output. A query with nothing to attend to gets zero heads, from every kernel.
+        inputs, and that of the query goes on to the output. A query with nothing to attend to gets zero heads, from
+        every kernel.
+
+    Files:
+        Weights saved by Keras' class (`.weights.h5`, or `.keras` through `load_weights`) load into this one, and back.
+        `load_model` of a `.keras` file gives the class that it was saved with.
 
     Raises:
-        ValueError: sizes that do not fit together; a mask of the wrong rank, size or dtype; a cache of the wrong size.
+        ValueError: sizes that do not fit together; a mask of the wrong rank, size or dtype; a cache of the wrong size;
+            a bias or soft cap in a subclass that overrides `_compute_attention`.
 
     Reference:
         Vaswani et al. 2017, section 3.2.2; Shazeer 2019 (multi-query); Ainslie et al. 2023 (grouped-query).

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_tfm import layers
-from tests.compat.pairs import assert_same, shapes
+from tests.compat.pairs import assert_same, quick_collection, shapes
 
 hub = pytest.importorskip("keras_hub").layers
 
@@ -86,6 +86,18 @@ def test_it_trains_alike():
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
     assert_same(models[0].get_weights(), models[1].get_weights(), tolerance=1e-4)
     assert any(np.abs(x - y).max() > 1e-3 for x, y in zip(before, models[1].get_weights(), strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method:UserWarning")
+def test_int8_gives_the_same_outputs():
+    models = translator(ORIGINALS, num_layers=1), translator(OURS, num_layers=1)
+    models[1].set_weights(models[0].get_weights())
+    exact = models[0](token_ids())
+    with quick_collection():
+        for model in models:
+            model.quantize("int8")
+    assert_same(models[0](token_ids()), models[1](token_ids()), tolerance=1e-4)
+    assert_same(exact, models[1](token_ids()), tolerance=0.3)
 
 
 @BOTH_WAYS
