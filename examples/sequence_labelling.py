@@ -22,12 +22,14 @@ from learning_curve import LearningCurve
 from keras_tfm import layers, models, training, visualization
 
 SMALL = dict(
-    num_layers=2, hidden_dim=64, intermediate_dim=128, num_heads=4, dropout=0.0, token_dropout=0.0, epochs=12,
-    tokens_per_batch=2048, num_widths=6, peak_learning_rate=2e-3, warmup_steps=100,
+    num_layers=2, hidden_dim=64, intermediate_dim=128, num_heads=4, position="sinusoidal", normalize_first=False,
+    dropout=0.0, token_dropout=0.0, min_count=1, epochs=12, tokens_per_batch=2048, num_widths=6,
+    peak_learning_rate=2e-3, warmup_steps=100,
 )  # fmt: skip
 LARGE = dict(
-    num_layers=2, hidden_dim=128, intermediate_dim=256, num_heads=4, dropout=0.2, token_dropout=0.1, epochs=20,
-    tokens_per_batch=2048, num_widths=6, peak_learning_rate=2e-3, warmup_steps=400,
+    num_layers=2, hidden_dim=128, intermediate_dim=256, num_heads=4, position="sinusoidal", normalize_first=False,
+    dropout=0.2, token_dropout=0.1, min_count=2, epochs=16, tokens_per_batch=2048, num_widths=6,
+    peak_learning_rate=2e-3, warmup_steps=400,
 )  # fmt: skip
 
 
@@ -40,7 +42,6 @@ def parse_arguments(argv=None):
     add("--output", default="tagger", metavar="DIR", help="folder of the model")
     add("--resume", action="store_true", help="go on with the interrupted training of --output, with its flags")
     add("--label", metavar="TEXT", help="label a text, the lines of a file, or of standard input (-)")
-    add("--min-count", type=int, default=2, help="rarer words are known by their characters alone")
     add("--evaluate-every", type=int, default=0, metavar="EPOCHS", help="score so often on the way; 0: never")
     add("--max-minutes", type=float, help="stop after so much processor time, as minutes of a machine with 2 cores")
     add("--save-every", type=int, default=200, metavar="BATCHES", help="write the checkpoint so often")
@@ -138,6 +139,8 @@ def self_attention_network(vocabularies, args):
         args.num_heads,
         vocabulary_size=len(vocabularies.words),
         character_vocabulary_size=len(vocabularies.characters),
+        position=args.position,
+        normalize_first=args.normalize_first,
         dropout=args.dropout,
         token_dropout=args.token_dropout,
     )

@@ -27,9 +27,9 @@ def readable_labels(texts):
     """
     labels, missing = [], set()
     for text in texts:
-        wanted = {char for char in text if not char.isspace()}
+        wanted = {char for char in text if char.isprintable() and not char.isspace()}
         font = next((path for path in font_files() if wanted <= _characters(path)), font_files()[0])
-        unknown = wanted - _characters(font)
+        unknown = {char for char in text if not char.isprintable()} | wanted - _characters(font)
         missing |= unknown
         labels.append(("".join(_code_point(char) if char in unknown else char for char in text), font))
     scripts = sorted({unicodedata.name(char, "UNNAMED").split()[0] for char in missing if char.isprintable()})

@@ -4,6 +4,8 @@ import pytest
 import sequence_labelling
 from sequence_labelling import main
 
+from keras_tfm import text
+
 pytest.importorskip("matplotlib")
 
 TINY = ["--num-layers", "1", "--hidden-dim", "16", "--intermediate-dim", "16", "--num-heads", "2", "--epochs", "1"]
@@ -35,7 +37,7 @@ def test_parts_of_speech_and_entities_are_read_from_the_folder_of_the_task(tmp_p
 
 
 def test_a_score_counts_words_and_whole_entities():
-    sentence = sequence_labelling.text.TaggedSentence(["Ada", "Lovelace", "smiles"], ["B-person", "I-person", "O"])
+    sentence = text.TaggedSentence(["Ada", "Lovelace", "smiles"], ["B-person", "I-person", "O"])
     scores = sequence_labelling.score([sentence], [["B-person", "O", "O"]])
     assert scores == {"accuracy": pytest.approx(100 * 2 / 3), "entity F1": 0.0}
 
