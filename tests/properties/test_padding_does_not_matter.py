@@ -14,7 +14,7 @@ from keras import ops as keras_ops
 from keras_tfm import layers, models, ops, testing
 from tests import oracles
 from tests.numerics import assert_close, randomize, to_numpy
-from tests.properties.configurations import KERNELS, blocks, normal, padding_mask, seeds
+from tests.properties.configurations import KERNELS, blocks, normal, padding_mask, seeds, sparingly
 
 VOCABULARY = 11
 
@@ -47,6 +47,7 @@ def change_padding(layer, seed):
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
+@sparingly
 @given(config=blocks, padding=st.sampled_from(["right", "left", "holes"]), seed=seeds)
 def test_what_padding_holds_does_not_matter_to_an_encoder(kernel, config, padding, seed):
     rng = np.random.default_rng(seed)
@@ -63,6 +64,7 @@ def test_what_padding_holds_does_not_matter_to_an_encoder(kernel, config, paddin
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
+@sparingly
 @given(
     config=blocks,
     source_padding=st.sampled_from(["right", "left", "holes", "empty"]),
@@ -89,6 +91,7 @@ def test_what_padding_holds_does_not_matter_to_a_decoder(kernel, config, source_
     assert_close(run(), before)
 
 
+@sparingly
 @given(
     config=blocks.filter(lambda config: config.position == "rope"), seed=seeds, side=st.sampled_from(["left", "right"])
 )
@@ -118,6 +121,7 @@ def test_how_long_padding_is_does_not_matter_to_the_models(position):
         testing.assert_padding_invariant(randomize(model))
 
 
+@sparingly
 @given(config=blocks, seed=seeds, padding=st.sampled_from(["right", "left"]))
 def test_left_padding_in_a_cache_is_not_seen(config, seed, padding):
     """A padded prompt goes into a cache, then token after token: each equals the full pass under the same mask."""

@@ -20,6 +20,7 @@ from tests.properties.configurations import (
     normal,
     seeds,
     sizes,
+    sparingly,
 )
 
 
@@ -59,6 +60,7 @@ def test_attention(kernel, sizes, masks, seed, data):
     assert_past_is_the_same(attend, rng, key)
 
 
+@sparingly
 @given(config=attention_layers, masks=masks, seed=seeds, training=st.booleans(), scores=st.booleans())
 def test_multi_head_attention(config, masks, seed, training, scores):
     """Dropout on and off, scores asked for or not, windows, rotary positions, grouped heads, any other mask."""
@@ -99,6 +101,7 @@ def test_multi_head_attention_over_two_axes_counts_them_in_order():
     assert_past_is_the_same(attend, rng, normal(rng, 2, 15, 7), position=7)
 
 
+@sparingly
 @given(config=attention_layers, seed=seeds, as_tensor=st.booleans())
 def test_what_a_cache_holds_further_on_is_not_seen(config, seed, as_tensor):
     """Neither what lies in the unwritten part of a cache nor later tokens of the same call."""
@@ -121,6 +124,7 @@ def test_what_a_cache_holds_further_on_is_not_seen(config, seed, as_tensor):
         assert_close(attend(x, garbage, use_causal_mask=causal), attend(x, use_causal_mask=causal))
 
 
+@sparingly
 @given(config=blocks, seed=seeds, training=st.booleans(), scores=st.booleans(), has_memory=st.booleans())
 def test_decoder_block(config, seed, training, scores, has_memory):
     rng = np.random.default_rng(seed)
@@ -135,6 +139,7 @@ def test_decoder_block(config, seed, training, scores, has_memory):
     assert_past_is_the_same(decode, rng, normal(rng, sizes.batch, sizes.queries, sizes.width))
 
 
+@sparingly
 @given(config=blocks, seed=seeds)
 def test_decoder_stack(config, seed):
     rng = np.random.default_rng(seed)
