@@ -66,7 +66,9 @@ def _built(layer):
 
 def tied_model():
     ids = keras.Input((None,), dtype="int32", name="ids")
-    embed = layers.PositionalEmbedding(11, 20, WIDTH, mask_zero=True, position="sinusoidal", embedding_scale="sqrt")
+    embed = layers.PositionalEmbedding(
+        11, 20, WIDTH, mask_zero=True, position="sinusoidal", embedding_scale="sqrt", name="embed"
+    )
     x = layers.TransformerEncoderStack(2, 16, 2)(embed(ids))
     return keras.Model(ids, embed(x, reverse=True))
 
@@ -82,7 +84,7 @@ def test_the_mask_reaches_the_loss_through_scaled_embedding_blocks_and_tied_head
     loss, perplexity = model.evaluate(ids, labels, verbose=0)
     assert np.allclose([loss, perplexity], model.evaluate(*longer, verbose=0), atol=1e-5)
     np.testing.assert_allclose(np.exp(loss), perplexity, rtol=1e-4)
-    assert set(inspection.mask_report(model, print_fn=None).outputs.values()) == {"positional_embedding"}
+    assert set(inspection.mask_report(model, print_fn=None).outputs.values()) == {"embed"}
 
 
 def test_the_report_says_where_a_mask_is_lost():
