@@ -24,11 +24,12 @@ def _run_cudnn(request):
     mask = (
         None if is_causal else request.mask.materialize(request.query_length, request.key_length, open_empty_rows=True)
     )
+    bias = request.bias()
     output = jax.nn.dot_product_attention(
         request.query,
         request.key,
         request.value,
-        bias=request.bias,
+        bias=None if bias is None else bias.astype(request.query.dtype),
         mask=mask,
         scale=request.scale,
         is_causal=is_causal,

@@ -23,12 +23,23 @@ class Kernel:
     run: Callable[[Any], tuple]
 
 
-def why_not_fused(request):
-    """The reasons that every fused kernel shares: such a kernel never holds the scores."""
+def why_not_fused(request, draws_dropout=False):
+    """The reasons that every fused kernel shares: such a kernel never holds the scores.
+
+    Args:
+        request: an `AttentionRequest`.
+        draws_dropout: whether the kernel has dropout, drawn from the backend's global generator.
+    """
     if request.return_scores:
         return "scores were asked for, and a fused kernel never holds them"
-    if request.dropout is not None:
+    if request.dropout is not None and not (draws_dropout and request.dropout.rate is not None):
         return "attention dropout is drawn from the layer's own seed, outside the kernel"
     if request.logit_soft_cap is not None:
         return "it has no soft cap on the logits"
+    if request.score is not None:
+        return "the logits are no dot products"
+    if request.sink is not None:
+        return "it has no attention sink"
+    if request.mixing is not None or request.value_bias is not None:
+        return "head mixing and relative values need the scores, and a fused kernel never holds them"
     return None

@@ -6,18 +6,20 @@ from keras_tfm.backend.kernel import Kernel, why_not_fused
 
 
 def _why_not_sdpa(request):
-    return why_not_fused(request)
+    # On a CPU it has no fused dropout: nothing would be won, and the draw would not be the reference's.
+    return why_not_fused(request, draws_dropout=request.dropout is not None and request.query.is_cuda)
 
 
 def _run_sdpa(request):
     query, key, value = (x.transpose(1, 2) for x in (request.query, request.key, request.value))
     is_causal = request.is_plain_causal
-    bias = None if is_causal else _additive_mask(request)
+    mask = None if is_causal else _additive_mask(request)
     output = torch.nn.functional.scaled_dot_product_attention(
         query,
         key,
         value,
-        attn_mask=bias,
+        attn_mask=mask,
+        dropout_p=0.0 if request.dropout is None else request.dropout.rate,
         is_causal=is_causal,
         scale=request.scale,
         enable_gqa=query.shape[1] != key.shape[1],
@@ -26,10 +28,13 @@ def _run_sdpa(request):
 
 
 def _additive_mask(request):
+    """What the kernel adds to the logits, or may see: bias and mask in one."""
     mask = request.mask.materialize(request.query_length, request.key_length, open_empty_rows=True)
-    if request.bias is None or mask is None:
-        return mask if request.bias is None else request.bias.to(request.query.dtype)
-    return torch.where(mask, request.bias.to(request.query.dtype), torch.finfo(request.query.dtype).min)
+    bias = request.bias()
+    if bias is None:
+        return mask
+    bias = bias.to(request.query.dtype)
+    return bias if mask is None else torch.where(mask, bias, torch.finfo(bias.dtype).min)
 
 
 KERNELS = (Kernel("torch_sdpa", _why_not_sdpa, _run_sdpa),)

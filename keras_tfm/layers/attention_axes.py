@@ -53,6 +53,7 @@ class AttentionAxes:
         """An explicit mask `[B, *batch axes, (N,) *query axes, *key axes]` to `[B', 1 or N, T, S]`."""
         if mask is None:
             return None
+        mask = ops.cast(mask, "bool")
         attended = len(self.attended)
         scores_rank = len(self.batch) + 1 + 2 * attended
         for _ in range(scores_rank - len(mask.shape)):

@@ -28,10 +28,14 @@ def attend_by_hook(layer, axes, inputs, heads, mask, bias, training, return_scor
     Raises:
         ValueError: there are biases or a soft cap, which the hook would not see.
     """
-    if bias is not None or layer.logit_soft_cap is not None:
+    unseen = ("position", "score", "attention_sink", "head_mixing", "logit_soft_cap")
+    given = {"attention_bias": bias, **{name: getattr(layer, name) for name in unseen}}
+    if layer.position is not None and not (layer.position.overrides("bias") or layer.position.overrides("value_bias")):
+        del given["position"]  # what it does to the heads is done before
+    if any(part is not None for part in given.values()):
         raise ValueError(
-            "A class with its own `_compute_attention` must see to biases and soft caps itself. Received: "
-            f"attention_bias={bias}, position={layer.position}, logit_soft_cap={layer.logit_soft_cap}"
+            "A class with its own `_compute_attention` must see to biases, scores, sinks, mixing and soft caps itself. "
+            f"Received: {', '.join(f'{name}={part}' for name, part in given.items())}"
         )
     query, value = inputs
     repeats = layer.num_heads // layer.num_key_value_heads

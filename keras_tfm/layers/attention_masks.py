@@ -55,21 +55,31 @@ def as_padding_mask(argument, mask, like):
     return mask if dtype == "bool" else ops.cast(mask, "bool")
 
 
-def padding_in_cache(masks, keys, value, index):
-    """Padding masks of the new tokens or of the whole cache, as one mask of the cache.
+def key_padding(masks, value, cache, index, is_causal):
+    """The padding masks of the keys as one, or `None`.
 
     Args:
-        masks: list of `(argument, mask)`; masks are bool `[B, S]` (the whole cache), `[B, T]` (the new tokens) or
+        masks: list of `(argument, mask)`; masks are bool `[B, S]`, with a cache also `[B, T]` (the new tokens), or
             `None`.
-        keys: the cached keys `[B, S, K, H]`.
-        value: the new tokens `[B, T, D]`; not read if the cache is static.
-        index: where the new tokens stand, or `None` if the cache is static.
-
-    Returns:
-        bool `[B, S]` or `None`.
+        value: what is attended to `[B, S, D]`, or with a cache the new tokens `[B, T, D]`.
+        cache: a `KVCache` or `None`.
+        index: where the new tokens stand in the cache, or `None` if it is static.
+        is_causal: whether a query sees no later position, so that what is not written yet needs no mask.
     """
+    if cache is None:
+        return all_of(as_padding_mask(argument, mask, value) for argument, mask in masks)
+    keys = cache[0]
     if index is None:
         return all_of(as_padding_mask(argument, mask, keys) for argument, mask in masks)
+    padding = _padding_in_cache(masks, keys, value, index)
+    if is_causal:
+        return padding
+    filled = ops.arange(ops.shape(keys)[1], dtype="int32") < index + ops.shape(value)[1]
+    return all_of([padding, filled[None]])
+
+
+def _padding_in_cache(masks, keys, value, index):
+    """Masks of the new tokens `[B, T]` and of the whole cache `[B, S]`, as one `[B, S]`."""
     is_whole = [mask is None or mask.shape[1] == keys.shape[1] for _, mask in masks]
     pairs = list(zip(masks, is_whole, strict=True))
     whole = all_of(as_padding_mask(argument, mask, keys) for (argument, mask), fits in pairs if fits)
@@ -78,6 +88,15 @@ def padding_in_cache(masks, keys, value, index):
         return whole
     everywhere = ops.ones((ops.shape(keys)[0], ops.shape(keys)[1]), "bool")
     return all_of([whole, ops.slice_update(everywhere, (0, index), ops.broadcast_to(new, ops.shape(value)[:2]))])
+
+
+def without_padding(x, padding):
+    """`x [B, T, ...]` with zeros where `padding [B, T]` is False: what is there must not reach gradients, even NaN."""
+    if padding is None:
+        return x
+    for _ in range(len(x.shape) - len(padding.shape)):
+        padding = ops.expand_dims(padding, -1)
+    return ops.where(padding, x, ops.zeros((), x.dtype))
 
 
 def all_of(masks):

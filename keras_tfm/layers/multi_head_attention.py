@@ -4,20 +4,30 @@ import keras
 from keras import ops
 
 from keras_tfm.layers.attention_axes import AttentionAxes
+from keras_tfm.layers.attention_checks import check_call, check_positions, check_prefix, check_shapes
 from keras_tfm.layers.attention_hook import attend_by_hook, overrides_attention
 from keras_tfm.layers.attention_masks import (
-    all_of,
     as_padding_mask,
     check_attention_bias,
     check_attention_mask,
-    padding_in_cache,
+    key_padding,
     segment_pair,
+    without_padding,
 )
+from keras_tfm.layers.attention_parts import (
+    HEAD_MIXINGS,
+    POSITIONS,
+    SCORES,
+    attend_with_parts,
+    build_parts,
+    get_pattern,
+    named,
+)
+from keras_tfm.layers.attention_positions import place_tokens
+from keras_tfm.layers.attention_projections import make_projection
 from keras_tfm.layers.cache_forms import cache_length, is_stacked_cache
 from keras_tfm.layers.parts import get_part, serialize_part
-from keras_tfm.layers.rotary_embedding import RotaryEmbedding
 from keras_tfm.ops import AttentionMask, KVCache
-from keras_tfm.ops.attention import attention
 
 
 @keras.saving.register_keras_serializable(package="keras_tfm")
@@ -39,8 +49,16 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
             first that can serve a call does, whatever this is.
         num_key_value_heads: K, the number of key and value heads, a divisor of `num_heads`: 1 is multi-query, `None`
             means `num_heads`.
-        position: relative positions: `None`, `"rope"`, or an `AttentionPosition` layer or its config.
+        position: relative positions: `None`, a name such as `"rope"` or `"alibi"` (see `attention_parts.POSITIONS`), or
+            an `AttentionPosition` layer or its config.
         logit_soft_cap: `c` bounds the logits by `c · tanh(logits / c)`; `None` leaves them.
+        query_key_norm: normalization of each head of queries and keys: `None`, `"rms"`, `"layer"`, or a layer to copy.
+        score: what the softmax is taken of: `None` or `"scaled_dot"`, `"dot"`, `"general"`, `"additive"`, `"concat"`,
+            or an `AttentionScore` layer or its config.
+        attention_sink: logit of a key that is always there and has no value, so that a head can attend to nothing:
+            `None`, `"learned"` for one a head, or a number. The scores of a row then sum to less than 1.
+        head_mixing: `None`, `"talking_heads"`, or a layer with `mix_logits` and `mix_scores`.
+        attention_pattern: a `keras_tfm.ops.MaskPattern` that every call obeys, or its config.
         **kwargs: `keras.layers.Layer` arguments.
 
     Call arguments:
@@ -58,6 +76,11 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
         segment_ids: int `[B, T]`: tokens attend within their own segment (packed sequences). For cross attention also
             give `key_segment_ids [B, S]`.
         attention_bias: float broadcastable to `[B, N, T, S]`, added to the logits.
+        query_positions: int `[T]` or `[B, T]`, where the queries stand. Without it they go by index, with a cache from
+            `cache_update_index` on. Causality, windows, patterns and relative positions go by these.
+        key_positions: int `[S]` or `[B, S]`, where the keys stand; with a cache those of the whole cache. `None` means
+            `query_positions` in self-attention, else the indices.
+        prefix_length: int `[B]`: keys at positions below it are seen by all queries (prefix language model).
         cache: `KVCache` of `[B, S, K, H]`, or a tensor `[B, 2, S, K, H]`. With `cache_update_index`, the new keys and
             values are written there first; without it the cache alone is attended to and `value` is not projected.
         cache_update_index: int or int32 scalar, position of the first of the T new tokens.
@@ -69,7 +92,8 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
     Masking:
         Every mask given, implicit or explicit, applies: a pair must be allowed by all. Input masks are left on the
         inputs, and that of the query goes on to the output. A query with nothing to attend to gets zero heads, from
-        every kernel.
+        every kernel. Causal queries that are fewer than the keys are the last of them, unless positions say otherwise.
+        What padded tokens hold, NaN too, reaches no output of a real token and no gradient.
 
     Files:
         Weights saved by Keras' class (`.weights.h5`, or `.keras` through `load_weights`) load into this one, and back.
@@ -80,7 +104,9 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
             a bias or soft cap in a subclass that overrides `_compute_attention`.
 
     Reference:
-        Vaswani et al. 2017, section 3.2.2; Shazeer 2019 (multi-query); Ainslie et al. 2023 (grouped-query).
+        Vaswani et al. 2017, section 3.2.2; Shazeer 2019 (multi-query); Ainslie et al. 2023 (grouped-query);
+        Henry et al. 2020 (query and key normalization); OpenAI 2025, gpt-oss (learned sinks); Raffel et al. 2020,
+        section 3.2.2 (prefix language model).
 
     Example:
 
@@ -116,6 +142,11 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
         num_key_value_heads=None,
         position=None,
         logit_soft_cap=None,
+        query_key_norm=None,
+        score=None,
+        attention_sink=None,
+        head_mixing=None,
+        attention_pattern=None,
         **kwargs,
     ):
         super().__init__(
@@ -145,10 +176,19 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
                 "`num_key_value_heads` must divide `num_heads`. "
                 f"Received: num_key_value_heads={num_key_value_heads}, num_heads={num_heads}"
             )
-        self.position = get_part("position", position, {"rope": RotaryEmbedding})
+        if isinstance(attention_sink, str) and attention_sink != "learned":
+            raise ValueError(
+                f"`attention_sink` must be None, 'learned' or a number. Received: attention_sink={attention_sink!r}"
+            )
+        self.position = get_part("position", position, named(POSITIONS, self.dtype_policy))
         if self.position is not None:
             self.position.check_heads(key_dim)
+        self.query_key_norm = query_key_norm
         self.logit_soft_cap = logit_soft_cap
+        self.score = get_part("score", score, named(SCORES, self.dtype_policy))
+        self.attention_sink = attention_sink
+        self.head_mixing = get_part("head_mixing", head_mixing, named(HEAD_MIXINGS, self.dtype_policy))
+        self.attention_pattern = get_pattern(attention_pattern)
         self._flash_attention_argument = flash_attention
         self._given_attention_axes = self._attention_axes  # as a tuple; `build` counts negative axes from the front
 
@@ -160,16 +200,16 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
     def build(self, query_shape, value_shape, key_shape=None):
         """Makes the projections from the shapes of query, value and key."""
         key_shape = value_shape if key_shape is None else key_shape
-        self._check_shapes(query_shape, value_shape, key_shape)
+        check_shapes(query_shape, value_shape, key_shape)
         heads = (self.num_heads, self.key_dim)
         shared = (self.num_key_value_heads, self.key_dim)
-        self._query_dense = self._make_projection("query", query_shape, heads)
-        self._key_dense = self._make_projection("key", key_shape, shared)
+        self._query_dense = make_projection(self, "query", query_shape, heads)
+        self._key_dense = make_projection(self, "key", key_shape, shared)
         if self._use_gate:  # before the value, the order of Keras' weights
-            self._gate_dense = self._make_projection(
-                "gate", query_shape, (self.num_heads, self.value_dim), activation="sigmoid"
+            self._gate_dense = make_projection(
+                self, "gate", query_shape, (self.num_heads, self.value_dim), activation="sigmoid"
             )
-        self._value_dense = self._make_projection("value", value_shape, (shared[0], self.value_dim))
+        self._value_dense = make_projection(self, "value", value_shape, (shared[0], self.value_dim))
         self._build_attention(len(query_shape) + 1)
         self._axes = AttentionAxes(len(query_shape), self._attention_axes)
         self._output_dense = self._make_output_dense(
@@ -177,32 +217,7 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
         )
         self._output_dense.supports_masking = True
         self._output_dense.build((*query_shape[:-1], self.num_heads, self.value_dim))
-
-    def _make_projection(self, name, shape, heads, activation=None):
-        free = "abcdefgh"[: len(shape) - 1]
-        dense = keras.layers.EinsumDense(
-            f"{free}x,xyz->{free}yz",
-            output_shape=(*(None for _ in shape[1:-1]), *heads),
-            bias_axes="yz" if self.use_bias else None,
-            activation=activation,
-            name=name,
-            **self._get_common_kwargs_for_sublayer(),
-        )
-        dense.supports_masking = True
-        dense.build(shape)
-        return dense
-
-    def _check_shapes(self, query_shape, value_shape, key_shape):
-        if len(query_shape) < 3 or len(value_shape) != len(query_shape):
-            raise ValueError(
-                "`query` and `value` must have one rank, at least 3: [B, T, D]. "
-                f"Received: query_shape={tuple(query_shape)}, value_shape={tuple(value_shape)}"
-            )
-        if tuple(value_shape[1:-1]) != tuple(key_shape[1:-1]):
-            raise ValueError(
-                "All dimensions of `value` and `key`, except the last one, must be equal. "
-                f"Received: value_shape={value_shape} and key_shape={key_shape}"
-            )
+        build_parts(self)
 
     def call(
         self,
@@ -221,33 +236,54 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
         segment_ids=None,
         key_segment_ids=None,
         attention_bias=None,
+        query_positions=None,
+        key_positions=None,
+        prefix_length=None,
         cache=None,
         cache_update_index=None,
     ):
         """Attends from `query` to `value`; see the class for arguments."""
         is_stacked = is_stacked_cache(cache)
         cache = KVCache(cache[:, 0], cache[:, 1]) if is_stacked else cache
-        self._check_call(query, return_attention_scores, cache, cache_update_index)
+        check_call(self, query, return_attention_scores, cache, cache_update_index)
+        check_positions(query, query_positions=query_positions, key_positions=key_positions)
+        check_prefix(prefix_length, use_causal_mask)
         key = value if key is None else key
-        query_heads, key_heads, value_heads, cache = self._project(query, key, value, cache, cache_update_index)
-        key_masks = [("value_mask", value_mask), ("key_mask", key_mask), ("padding_mask", padding_mask)]
+        places = place_tokens(query, value, cache, cache_update_index, query_positions, key_positions, use_causal_mask)
+        query_padding = as_padding_mask("query_mask", query_mask, query)
+        padding = key_padding(
+            [("value_mask", value_mask), ("key_mask", key_mask), ("padding_mask", padding_mask)],
+            value,
+            cache,
+            cache_update_index,
+            use_causal_mask,
+        )
+        query = without_padding(query, query_padding)
+        if cache is None:
+            key, value = without_padding(key, padding), without_padding(value, padding)
+        query_heads, key_heads, value_heads, cache = self._project(query, key, value, cache, cache_update_index, places)
+        check_attention_mask(
+            attention_mask, len(query.shape), len(self._attention_axes), ops.shape(query), ops.shape(key_heads)[1]
+        )
+        check_attention_bias(attention_bias, query.shape, key_heads.shape[1])
         mask = AttentionMask(
             is_causal=bool(use_causal_mask),
             window=self.sliding_window,
-            key_padding=self._key_padding(
-                key_masks, query, key_heads, value, cache, cache_update_index, use_causal_mask
-            ),
-            query_padding=self._axes.fold_padding(as_padding_mask("query_mask", query_mask, query), query),
+            key_padding=self._axes.fold_padding(padding, value) if cache is None else padding,
+            query_padding=self._axes.fold_padding(query_padding, query),
             segments=self._segments(segment_ids, key_segment_ids, query, value if cache is None else key_heads),
-            explicit=self._explicit_mask(attention_mask, query, value, key_heads),
-            query_offset=0 if cache_update_index is None else cache_update_index,
+            explicit=self._axes.fold_mask(attention_mask, query, value),
+            query_offset=places.start,
+            prefix_length=prefix_length,
+            pattern=self.attention_pattern,
+            query_positions=places.queries,
+            key_positions=places.keys,
         )
-        check_attention_bias(attention_bias, query.shape, key_heads.shape[1])
         heads, scores = self._attend(
             (query, value),
             (query_heads, key_heads, value_heads),
             mask,
-            self._all_bias(query_heads, key_heads, mask, attention_bias),
+            attention_bias,
             training,
             return_attention_scores,
         )
@@ -261,84 +297,35 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
             results.append(ops.stack(cache, axis=1) if is_stacked else cache)
         return results[0] if len(results) == 1 else tuple(results)
 
-    def _project(self, query, key, value, cache, index):
+    def _project(self, query, key, value, cache, index, places):
         query_heads = self._axes.fold(self._query_dense(query))
+        query_heads = self._place(query_heads, self.query_norm, places.of_queries)
         if cache is not None and index is None:
             cache = KVCache(*cache)
-            return self._rotate(query_heads, 0), *cache, cache
-        start = 0 if index is None else index
-        query_heads = self._rotate(query_heads, start)
-        key_heads = self._rotate(self._axes.fold(self._key_dense(key)), start)
+            return query_heads, *cache, cache
+        key_heads = self._place(self._axes.fold(self._key_dense(key)), self.key_norm, places.of_new_keys)
         value_heads = self._axes.fold(self._value_dense(value))
         if cache is None:
             return query_heads, key_heads, value_heads, None
         cache = KVCache(*cache).write(key_heads, value_heads, index)
         return query_heads, *cache, cache
 
-    def _rotate(self, heads, start):
-        if self.position is None:
+    def _place(self, heads, norm, positions):
+        """Normalizes heads and turns them to their positions, a function of their number."""
+        heads = heads if norm is None else norm(heads)
+        if self.position is None or not self.position.overrides("rotate"):
             return heads
-        return self.position.rotate(heads, ops.arange(ops.shape(heads)[1], dtype="int32") + start)
+        return self.position.rotate(heads, positions(ops.shape(heads)[1]))
 
     def _attend(self, inputs, heads, mask, bias, training, return_scores):
         if overrides_attention(self):
             return attend_by_hook(self, self._axes, inputs, heads, mask, bias, training, return_scores)
-        drops = bool(training) and self.dropout > 0
-        output, scores = attention(
-            *heads,
-            mask,
-            bias=bias,
-            scale=self._inverse_sqrt_key_dim,
-            logit_soft_cap=self.logit_soft_cap,
-            dropout=(lambda scores: self._dropout_layer(scores, training=True)) if drops else None,
-            return_scores=return_scores,
-        )
+        output, scores = attend_with_parts(self, heads, mask, bias, training, return_scores)
         return output, self._axes.unfold_scores(scores, *inputs)
-
-    def _all_bias(self, query, key, mask, bias):
-        if self.position is None:
-            return bias
-        queries = ops.arange(ops.shape(query)[1], dtype="int32") + mask.query_offset
-        position_bias = self.position.bias(queries, ops.arange(ops.shape(key)[1], dtype="int32"), self.num_heads)
-        if position_bias is None or bias is None:
-            return bias if position_bias is None else position_bias
-        return bias + position_bias
-
-    def _key_padding(self, masks, query, keys, value, cache, index, is_causal):
-        if cache is None:
-            return self._axes.fold_padding(
-                all_of(as_padding_mask(argument, mask, value) for argument, mask in masks), value
-            )
-        padding = padding_in_cache(masks, keys, value, index)
-        if index is None or is_causal:
-            return padding
-        filled = ops.arange(ops.shape(keys)[1], dtype="int32") < index + ops.shape(value)[1]
-        return all_of([padding, filled[None]])
 
     def _segments(self, segment_ids, key_segment_ids, query, keys):
         pair = segment_pair(segment_ids, key_segment_ids, query, keys)
         return pair and (self._axes.fold_padding(pair[0], query), self._axes.fold_padding(pair[1], keys))
-
-    def _explicit_mask(self, mask, query, value, keys):
-        check_attention_mask(mask, len(query.shape), len(self._attention_axes), ops.shape(query), ops.shape(keys)[1])
-        return None if mask is None else self._axes.fold_mask(ops.cast(mask, "bool"), query, value)
-
-    def _check_call(self, query, return_attention_scores, cache, cache_update_index):
-        if self._flash_attention and return_attention_scores:
-            raise ValueError(
-                "Returning attention scores is not supported when flash attention is enabled. "
-                "Please disable flash attention to access attention scores."
-            )
-        if cache is None and cache_update_index is not None:
-            raise ValueError(
-                "`cache_update_index` should not be set if `cache` is `None`. "
-                f"Received: cache={cache}, cache_update_index={cache_update_index}"
-            )
-        if cache is None:
-            return
-        if not self._axes.is_plain:
-            raise ValueError(f"`cache` needs a query of [B, T, D]. Received: query.shape={tuple(query.shape)}")
-        KVCache(*cache).check_heads(self.num_key_value_heads, self.key_dim, self.value_dim)
 
     def create_cache(self, batch_size, length):
         """An empty `KVCache` of `length` positions for this layer, in its compute dtype."""
@@ -346,14 +333,19 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
             batch_size, length, self.num_key_value_heads, self.key_dim, self.value_dim, dtype=self.compute_dtype
         )
 
-    def project_memory(self, value, key=None):
+    def project_memory(self, value, key=None, key_positions=None):
         """The `KVCache` of what is attended to, for calls with a static cache (cross attention while decoding).
 
         Args:
             value: float `[B, S, D']`.
             key: float `[B, S, D'']`; `None` means `value`.
+            key_positions: int `[S]` or `[B, S]`; `None` means 0, 1, 2, ...
         """
-        key_heads = self._rotate(self._key_dense(value if key is None else key), 0)
+
+        def positions(length):
+            return ops.arange(length, dtype="int32") if key_positions is None else key_positions
+
+        key_heads = self._place(self._key_dense(value if key is None else key), self.key_norm, positions)
         return KVCache(key_heads, self._value_dense(value))
 
     def compute_output_spec(
@@ -394,4 +386,9 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
             "num_key_value_heads": self.num_key_value_heads,
             "position": serialize_part(self.position),
             "logit_soft_cap": self.logit_soft_cap,
+            "query_key_norm": serialize_part(self.query_key_norm),
+            "score": serialize_part(self.score),
+            "attention_sink": self.attention_sink,
+            "head_mixing": serialize_part(self.head_mixing),
+            "attention_pattern": keras.saving.serialize_keras_object(self.attention_pattern),
         }

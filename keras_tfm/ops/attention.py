@@ -1,54 +1,18 @@
-"""Scaled dot-product attention: a request goes to the first kernel that can serve it."""
+"""Attention: a request goes to the first kernel that can serve it."""
 
 import contextlib
 import contextvars
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import Any
 
 from keras import ops
 
 from keras_tfm import backend
 from keras_tfm.backend.kernel import Kernel
+from keras_tfm.ops.attention_request import AttentionRequest, ScoreDropout
 from keras_tfm.ops.masks import AttentionMask
-
-# Finite, so that a masked row's softmax and its gradient stay finite; far below any logit, so that its exponential is
-# exactly zero.
-MASKED_LOGIT = -1e30
-
-
-@dataclasses.dataclass(frozen=True)
-class AttentionRequest:
-    """All that a kernel needs to know: heads `[B, T, N, H]`, `[B, S, K, H]`, `[B, S, K, Hv]` and how to attend."""
-
-    query: Any
-    key: Any
-    value: Any
-    mask: AttentionMask
-    bias: Any
-    scale: float
-    logit_soft_cap: float | None
-    dropout: Callable | None
-    return_scores: bool
-
-    @property
-    def query_length(self):
-        """T: an int where it is known, else a scalar tensor."""
-        return ops.shape(self.query)[1]
-
-    @property
-    def key_length(self):
-        """S: an int where it is known, else a scalar tensor."""
-        return ops.shape(self.key)[1]
-
-    @property
-    def is_plain_causal(self):
-        """Whether causality from position 0 is all there is, so that a kernel's own causal mode applies."""
-        mask = self.mask
-        others = (mask.window, mask.key_padding, mask.segments, mask.explicit, self.bias)
-        from_start = isinstance(mask.query_offset, int) and mask.query_offset == 0
-        return mask.is_causal and from_start and all(part is None for part in others)
+from keras_tfm.ops.reference_attention import REFERENCE
+from keras_tfm.ops.sliding_window import fold_windows, why_not_windows
 
 
 def attention(
@@ -62,6 +26,11 @@ def attention(
     logit_soft_cap=None,
     dropout=None,
     return_scores=False,
+    score=None,
+    sink=None,
+    mixing=None,
+    value_bias=None,
+    label=None,
 ):
     """Computes `softmax(query · keyᵀ · scale + bias) · value` under a mask.
 
@@ -70,20 +39,33 @@ def attention(
         key: float `[B, S, K, H]`; K divides N, and K < N shares each key head among N / K query heads.
         value: float `[B, S, K, Hv]`.
         mask: an `AttentionMask`; `None` allows all.
-        bias: float broadcastable to `[B, N, T, S]`, added to the logits after scaling.
+        bias: what is added to the logits after scaling and capping: a float tensor broadcastable to `[B, N, T, S]`, a
+            function of `(query, key, query_positions, key_positions)` that returns one (see `AttentionPosition.bias`),
+            or a tuple of these.
         scale: factor on the logits; `None` means 1 / √H.
         logit_soft_cap: `c` turns logits `x` into `c · tanh(x / c)`; `None` leaves them.
-        dropout: a function applied to the scores before they weigh the values, or `None`.
-        return_scores: whether to return the scores.
+        dropout: a function applied to the scores before they weigh the values, or a `ScoreDropout`; `None` for none.
+        return_scores: whether the scores are returned as well.
+        score: a function of query and key that returns logits `[B, N, T, S]` in place of the scaled dot product.
+        sink: float `[N]`, the logit of a key that is always there and has no value: the scores of a row then sum to
+            less than 1.
+        mixing: an object with `mix_logits` and `mix_scores`, functions of `[B, N, T, S]` (talking heads).
+        value_bias: a function of `(scores, query_positions, key_positions)` that returns `[B, T, N, Hv]`, added to
+            the output.
+        label: a name for who asks, shown by reports.
 
     Returns:
-        `(output [B, T, N, Hv], scores [B, N, T, S])`, scores `None` unless asked for. Scores are those before dropout.
+        `(output [B, T, N, Hv], scores)`, scores `[B, N, T, S]` before dropout if asked for, else `None`.
 
     Masking:
-        A query with nothing to attend to gets zeros, as output and as scores, from every kernel.
+        A query with nothing to attend to gets zeros, as output and as scores, from every kernel. Whatever keys and
+        values hold where no query may look, infinities and NaN too, reaches neither outputs nor gradients.
 
     Numerics:
         The softmax is computed in float32.
+
+    Raises:
+        ValueError: the number of key heads does not divide that of the query heads.
 
     Reference:
         Vaswani et al. 2017, "Attention Is All You Need", equation 1.
@@ -96,12 +78,32 @@ def attention(
     >>> tuple(output.shape), tuple(scores.shape)
     ((2, 5, 4, 8), (2, 4, 5, 5))
     """
-    request = _request(query, key, value, mask, bias, scale, logit_soft_cap, dropout, return_scores)
-    output, scores = _first_kernel(request).run(request)
-    rows = request.mask.live_rows(request.query_length, request.key_length)
+    request = _request(
+        query,
+        key,
+        value,
+        mask,
+        bias=bias,
+        scale=scale,
+        logit_soft_cap=logit_soft_cap,
+        dropout=dropout,
+        return_scores=return_scores,
+        score=score,
+        sink=sink,
+        mixing=mixing,
+        value_bias=value_bias,
+        label=label,
+    )
+    kernel = _first_kernel(request)
+    for observe in _OBSERVERS.get():
+        observe(request, kernel)
+    if kernel is SLIDING_WINDOW:
+        return _run_windows(request)
+    rows = request.live_rows
+    output, scores = kernel.run(_without_what_nobody_sees(request, rows))
     if rows is None:
         return output, scores
-    output = ops.where(ops.expand_dims(ops.transpose(rows, (0, 2, 1)), -1), output, ops.zeros((), output.dtype))
+    output = ops.where(_by_token(rows), output, ops.zeros((), output.dtype))
     if scores is not None:
         scores = ops.where(ops.expand_dims(rows, -1), scores, ops.zeros((), scores.dtype))
     return output, scores
@@ -124,14 +126,17 @@ def explain_attention(query, key, value, mask=None, **arguments):
     >>> explain_attention(heads, heads, heads, return_scores=True)[-1]
     ('reference', None)
     """
-    defaults = dict(bias=None, scale=None, logit_soft_cap=None, dropout=None, return_scores=False)
-    request = _request(query, key, value, mask, **{**defaults, **arguments})
+    return explain_request(_request(query, key, value, mask, **arguments))
+
+
+def explain_request(request):
+    """As `explain_attention`, of an `AttentionRequest`."""
     return [(kernel.name, kernel.why_not(request)) for kernel in kernels()]
 
 
 def kernels():
     """The kernels of this backend, the preferred first; the reference is always last and serves every request."""
-    return (*backend.KERNELS, REFERENCE)
+    return (SLIDING_WINDOW, *backend.KERNELS, REFERENCE)
 
 
 @contextlib.contextmanager
@@ -147,25 +152,42 @@ def use_kernel(name):
     names = [kernel.name for kernel in kernels()]
     if name not in names:
         raise ValueError(f"`name` must be a kernel of this backend, one of {names}. Received: name={name!r}")
-    token = _FORCED.set(name)
-    try:
+    with _set(_FORCED, name):
         yield
-    finally:
-        _FORCED.reset(token)
+
+
+@contextlib.contextmanager
+def observe_attention(observe):
+    """Calls `observe(request, kernel)` for each attention computed inside the `with` block, before it runs."""
+    with _set(_OBSERVERS, (*_OBSERVERS.get(), observe)):
+        yield
 
 
 _FORCED = contextvars.ContextVar("keras_tfm_forced_kernel", default=None)
+_OBSERVERS = contextvars.ContextVar("keras_tfm_attention_observers", default=())
 
 
-def _request(query, key, value, mask, bias, scale, logit_soft_cap, dropout, return_scores):
+@contextlib.contextmanager
+def _set(variable, value):
+    token = variable.set(value)
+    try:
+        yield
+    finally:
+        variable.reset(token)
+
+
+def _request(query, key, value, mask=None, *, bias=None, scale=None, dropout=None, **others):
     if query.shape[2] % key.shape[2]:
         raise ValueError(
             "The number of key heads must divide the number of query heads. "
             f"Received: query.shape={tuple(query.shape)}, key.shape={tuple(key.shape)}"
         )
     scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
+    biases = tuple(each for each in (bias if isinstance(bias, tuple) else (bias,)) if each is not None)
+    if dropout is not None and not isinstance(dropout, ScoreDropout):
+        dropout = ScoreDropout(dropout)
     mask = AttentionMask() if mask is None else mask
-    return AttentionRequest(query, key, value, mask, bias, scale, logit_soft_cap, dropout, return_scores)
+    return AttentionRequest(query, key, value, mask, biases=biases, scale=scale, dropout=dropout, **others)
 
 
 def _first_kernel(request):
@@ -181,38 +203,39 @@ def _first_kernel(request):
     raise RuntimeError("The reference kernel serves every request.")
 
 
-def _run_reference(request):
-    query = ops.transpose(request.query, (0, 2, 1, 3)) * ops.cast(request.scale, request.query.dtype)
-    key = ops.transpose(request.key, (0, 2, 3, 1))
-    value = ops.transpose(request.value, (0, 2, 1, 3))
-    logits = ops.cast(_grouped_matmul(query, key), "float32")
-    if request.logit_soft_cap is not None:
-        logits = request.logit_soft_cap * ops.tanh(logits / request.logit_soft_cap)
-    if request.bias is not None:
-        logits = logits + ops.cast(request.bias, "float32")
-    mask = request.mask.materialize(request.query_length, request.key_length)
-    if mask is not None:
-        logits = ops.where(mask, logits, ops.cast(MASKED_LOGIT, "float32"))
-    scores = ops.cast(_softmax(logits), request.value.dtype)
-    weights = scores if request.dropout is None else request.dropout(scores)
-    output = ops.transpose(_grouped_matmul(weights, value), (0, 2, 1, 3))
-    return output, scores if request.return_scores else None
+def _without_what_nobody_sees(request, rows):
+    """Zeros in place of keys, values and queries that take no part: a kernel multiplies them by zero, and 0 · NaN."""
+    keys = request.mask.live_keys(request.query_length, request.key_length)
+    query, key, value = request.query, request.key, request.value
+    if keys is not None:
+        keys = keys[:, :, None, None]
+        key, value = (ops.where(keys, x, ops.zeros((), x.dtype)) for x in (key, value))
+    if rows is not None:
+        query = ops.where(_by_token(rows), query, ops.zeros((), query.dtype))
+    return dataclasses.replace(request, query=query, key=key, value=value)
 
 
-def _softmax(logits):
-    # Keras warns of a softmax over one element, as if a sigmoid had been meant; one key is no mistake here.
-    return ops.exp(logits - logits) if logits.shape[-1] == 1 else ops.softmax(logits, axis=-1)
+def _by_token(rows):
+    return ops.expand_dims(ops.transpose(rows, (0, 2, 1)), -1)
 
 
-def _grouped_matmul(heads, shared):
-    """`heads [B, N, T, X]` times `shared [B, K, X, Y]`: each shared matrix serves N / K heads, and is not repeated."""
-    num_heads, num_shared = heads.shape[1], shared.shape[1]
-    if num_heads == num_shared:
-        return ops.matmul(heads, shared)
-    batch, _, length, width = ops.shape(heads)
-    folded = ops.reshape(heads, (batch, num_shared, num_heads // num_shared * length, width))
-    product = ops.matmul(folded, shared)
-    return ops.reshape(product, (batch, num_heads, length, ops.shape(shared)[-1]))
+def _run_windows(request):
+    folded, unfold = fold_windows(request)
+    with _set(_FORCED, None):
+        output, _ = attention(
+            folded.query,
+            folded.key,
+            folded.value,
+            folded.mask,
+            bias=folded.biases,
+            scale=folded.scale,
+            logit_soft_cap=folded.logit_soft_cap,
+            dropout=folded.dropout,
+            score=folded.score,
+            sink=folded.sink,
+            label=folded.label,
+        )
+    return unfold(output), None
 
 
-REFERENCE = Kernel("reference", lambda request: None, _run_reference)
+SLIDING_WINDOW = Kernel("sliding_window", why_not_windows, _run_windows)

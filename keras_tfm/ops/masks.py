@@ -10,7 +10,9 @@ from keras import ops
 class AttentionMask:
     """What each query may attend to. True means "may attend".
 
-    Every ingredient given must allow a pair; none given allows all.
+    Every ingredient given must allow a pair; none given allows all. `a & b` allows what both allow, `a | b` what one
+    of them does. Causality, windows and patterns go by positions: those given, or else the indices of the keys, with
+    the first query at `query_offset`.
 
     Args:
         is_causal: a query at position `p` sees keys at positions up to `p`.
@@ -20,6 +22,11 @@ class AttentionMask:
         segments: `(int [B, T], int [B, S])`: queries see keys of their own segment.
         explicit: bool, broadcastable to `[B, N, T, S]`.
         query_offset: position of the first query among the keys: an int or an int32 scalar.
+        prefix_length: int, or int `[B]`: with `is_causal`, keys at positions below it are seen by all queries.
+        pattern: a `MaskPattern` of positions.
+        query_positions: int `[T]` or `[B, T]`; take the place of `query_offset`.
+        key_positions: int `[S]` or `[B, S]`.
+        all_of, any_of: tuples of masks, what `&` and `|` make.
 
     Example:
 
@@ -27,6 +34,10 @@ class AttentionMask:
     >>> mask = AttentionMask(is_causal=True, query_offset=2)
     >>> keras.ops.convert_to_numpy(mask.materialize(2, 4)).astype(int).tolist()
     [[[[1, 1, 1, 0], [1, 1, 1, 1]]]]
+    >>> first = keras.ops.convert_to_tensor([[True, False, False]])
+    >>> either = AttentionMask(window=1) | AttentionMask(key_padding=first)
+    >>> keras.ops.convert_to_numpy(either.materialize(3, 3)).astype(int).tolist()
+    [[[[1, 0, 0], [1, 1, 0], [1, 0, 1]]]]
     """
 
     is_causal: bool = False
@@ -36,6 +47,18 @@ class AttentionMask:
     segments: tuple | None = None
     explicit: Any = None
     query_offset: Any = 0
+    prefix_length: Any = None
+    pattern: Any = None
+    query_positions: Any = None
+    key_positions: Any = None
+    all_of: tuple = ()
+    any_of: tuple = ()
+
+    def __and__(self, other):
+        return AttentionMask(all_of=(self, other))
+
+    def __or__(self, other):
+        return AttentionMask(any_of=(self, other))
 
     def materialize(self, query_length, key_length, open_empty_rows=False):
         """Puts the ingredients together.
@@ -50,41 +73,69 @@ class AttentionMask:
             bool, broadcastable to `[B, N, T, S]`, or `None` when everything is allowed. Query padding is left out: it
             concerns rows, see `live_rows`.
         """
-        mask = _all_of([self._band(query_length, key_length), *self._dense_parts()])
-        if mask is None or not open_empty_rows or not self._can_empty_a_row:
+        mask = conjunction(self._parts(query_length, key_length))
+        if mask is None or not open_empty_rows or not self.can_empty_a_row:
             return mask
         return ops.logical_or(mask, ops.logical_not(ops.any(mask, axis=-1, keepdims=True)))
 
     def live_rows(self, query_length, key_length):
         """bool, broadcastable to `[B, N, T]`, False at queries with nothing to attend to; `None` if there are none."""
         rows = None
-        if self._can_empty_a_row:
-            only_padding = (
-                not self.is_causal and self.window is None and self.segments is None and self.explicit is None
+        if self.can_empty_a_row:
+            mask = (
+                self.key_padding[:, None, None, :]
+                if self.is_only("key_padding", "query_padding")
+                else self.materialize(query_length, key_length)
             )
-            mask = self.key_padding[:, None, None, :] if only_padding else self.materialize(query_length, key_length)
             rows = ops.any(mask, axis=-1)
-        if self.query_padding is None:
-            return rows
-        return _all_of([rows, self.query_padding[:, None, :]])
+        return rows if self.query_padding is None else conjunction([rows, self.query_padding[:, None, :]])
+
+    def live_keys(self, query_length, key_length):
+        """bool `[B or 1, S]`, False at keys that no query may attend to; `None` where every key may be seen."""
+        if self.is_only("is_causal", "window", "key_padding", "query_padding", "prefix_length"):
+            return self.key_padding
+        return ops.any(self.materialize(query_length, key_length), axis=(1, 2))
+
+    def is_only(self, *names):
+        """Whether no ingredient but the named ones is given; positions count as the ingredients that read them."""
+        ingredients = dict(
+            is_causal=self.is_causal or None,
+            window=self.window,
+            key_padding=self.key_padding,
+            query_padding=self.query_padding,
+            segments=self.segments,
+            explicit=self.explicit,
+            prefix_length=self.prefix_length,
+            pattern=self.pattern,
+            all_of=self.all_of or None,
+            any_of=self.any_of or None,
+        )
+        return all(part is None for name, part in ingredients.items() if name not in names)
 
     @property
-    def _can_empty_a_row(self):
-        return any(part is not None for part in (self.window, self.key_padding, self.segments, self.explicit))
+    def starts_together(self):
+        """Whether queries and keys are known to stand at positions 0, 1, 2, ..."""
+        has_positions = self.query_positions is not None or self.key_positions is not None
+        return not has_positions and isinstance(self.query_offset, int) and self.query_offset == 0
 
-    def _band(self, query_length, key_length):
-        if not self.is_causal and self.window is None:
-            return None
-        queries = ops.expand_dims(ops.arange(query_length, dtype="int32"), -1) + ops.cast(self.query_offset, "int32")
-        keys = ops.expand_dims(ops.arange(key_length, dtype="int32"), 0)
-        band = []
-        if self.is_causal:
-            band.append(queries >= keys)
-        if self.window is not None:
-            band.append(ops.abs(queries - keys) < self.window)
-        return _all_of(band)[None, None]
+    @property
+    def can_empty_a_row(self):
+        """Whether a query may be left with nothing to attend to, query padding aside."""
+        if not self.is_only("is_causal", "query_padding", "prefix_length"):
+            return True
+        return self.is_causal and (self.query_positions is not None or self.key_positions is not None)
 
-    def _dense_parts(self):
+    def positions(self, query_length, key_length):
+        """Positions of queries and keys: int32 `[T]` or `[B, T]`, and `[S]` or `[B, S]`."""
+        queries, keys = self.query_positions, self.key_positions
+        if queries is None:
+            queries = ops.arange(query_length, dtype="int32") + ops.cast(self.query_offset, "int32")
+        if keys is None:
+            keys = ops.arange(key_length, dtype="int32")
+        return queries, keys
+
+    def _parts(self, query_length, key_length):
+        yield self._of_positions(query_length, key_length)
         if self.key_padding is not None:
             yield self.key_padding[:, None, None, :]
         if self.segments is not None:
@@ -92,11 +143,52 @@ class AttentionMask:
             yield ops.equal(query_segments[:, None, :, None], key_segments[:, None, None, :])
         if self.explicit is not None:
             yield self.explicit
+        for mask in self.all_of:
+            yield mask._with_rows(query_length, key_length)
+        if self.any_of:
+            yield _disjunction(mask._with_rows(query_length, key_length) for mask in self.any_of)
+
+    def _with_rows(self, query_length, key_length):
+        rows = None if self.query_padding is None else self.query_padding[:, None, :, None]
+        return conjunction([self.materialize(query_length, key_length), rows])
+
+    def _of_positions(self, query_length, key_length):
+        if not self.is_causal and self.window is None and self.pattern is None:
+            return None
+        queries, keys = self.positions(query_length, key_length)
+        queries, keys = ops.expand_dims(queries, -1), ops.expand_dims(keys, -2)
+        allowed = []
+        if self.is_causal:
+            allowed.append(self._causal(queries, keys))
+        if self.window is not None:
+            allowed.append(ops.abs(queries - keys) < self.window)
+        if self.pattern is not None:
+            allowed.append(self.pattern.allows(queries, keys))
+        allowed = conjunction(allowed)
+        return allowed[None, None] if len(allowed.shape) == 2 else allowed[:, None]
+
+    def _causal(self, queries, keys):
+        past = queries >= keys
+        if self.prefix_length is None:
+            return past
+        prefix = ops.reshape(ops.cast(self.prefix_length, "int32"), (-1, 1, 1))
+        return ops.logical_or(past, keys < prefix)
 
 
-def _all_of(masks):
+def conjunction(masks):
+    """Where all masks are True; `None` allows all."""
     result = None
     for mask in masks:
         if mask is not None:
             result = mask if result is None else ops.logical_and(result, mask)
+    return result
+
+
+def _disjunction(masks):
+    masks = list(masks)
+    if any(mask is None for mask in masks):
+        return None
+    result = masks[0]
+    for mask in masks[1:]:
+        result = ops.logical_or(result, mask)
     return result

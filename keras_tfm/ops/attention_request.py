@@ -1,0 +1,82 @@
+"""AttentionRequest: all that a kernel needs to know, and what several kernels derive from it."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from keras import ops
+
+from keras_tfm.ops.masks import AttentionMask
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreDropout:
+    """Dropout on the scores.
+
+    Args:
+        apply: function of scores that returns them with some dropped and the others scaled up.
+        rate: the rate, where a kernel may draw by itself instead, from the backend's global generator; else `None`.
+    """
+
+    apply: Callable
+    rate: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentionRequest:
+    """Heads `[B, T, N, H]`, `[B, S, K, H]`, `[B, S, K, Hv]`, and how to attend: see `attention`."""
+
+    query: Any
+    key: Any
+    value: Any
+    mask: AttentionMask
+    biases: tuple = ()
+    scale: float = 1.0
+    logit_soft_cap: float | None = None
+    dropout: ScoreDropout | None = None
+    return_scores: bool = False
+    score: Callable | None = None
+    sink: Any = None
+    mixing: Any = None
+    value_bias: Callable | None = None
+    label: str | None = None
+
+    @property
+    def query_length(self):
+        """T: an int where it is known, else a scalar tensor."""
+        return ops.shape(self.query)[1]
+
+    @property
+    def key_length(self):
+        """S: an int where it is known, else a scalar tensor."""
+        return ops.shape(self.key)[1]
+
+    @property
+    def positions(self):
+        """int `[T]` or `[B, T]` of the queries, `[S]` or `[B, S]` of the keys."""
+        return self.mask.positions(self.query_length, self.key_length)
+
+    @property
+    def is_plain_causal(self):
+        """Whether causality from position 0 is all there is, so that a kernel's own causal mode applies."""
+        mask = self.mask
+        return (
+            mask.is_causal and mask.starts_together and mask.is_only("is_causal", "query_padding") and not self.biases
+        )
+
+    @functools.cached_property
+    def live_rows(self):
+        """bool, broadcastable to `[B, N, T]`, False at queries with nothing to attend to; `None` if there are none."""
+        return self.mask.live_rows(self.query_length, self.key_length)
+
+    def bias(self):
+        """The sum of all biases, broadcastable to `[B, N, T, S]`, in float32; `None` if there are none."""
+        total = None
+        for bias in self.biases:
+            if callable(bias):
+                bias = bias(self.query, self.key, *self.positions)
+            if bias is not None:
+                bias = ops.cast(bias, "float32")
+                total = bias if total is None else total + bias
+        return total
