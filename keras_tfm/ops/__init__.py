@@ -1,8 +1,39 @@
 """Pure functions of tensors: attention and its kernels, masks, positions, caches."""
 
-from keras_tfm.ops.attention import attention, explain_attention, kernels, use_kernel
+from keras_tfm.ops.attention import attention, explain_attention, kernels, observe_attention, use_kernel
+from keras_tfm.ops.attention_request import AttentionRequest, ScoreDropout
 from keras_tfm.ops.kv_cache import KVCache
+from keras_tfm.ops.mask_patterns import (
+    BlockLayout,
+    Blocks,
+    Causal,
+    Dilated,
+    FirstKeys,
+    FirstQueries,
+    MaskPattern,
+    SlidingWindow,
+)
 from keras_tfm.ops.masks import AttentionMask
 from keras_tfm.ops.positions import rotate, sinusoid
 
-__all__ = ["AttentionMask", "KVCache", "attention", "explain_attention", "kernels", "rotate", "sinusoid", "use_kernel"]
+__all__ = [
+    "AttentionMask",
+    "AttentionRequest",
+    "BlockLayout",
+    "Blocks",
+    "Causal",
+    "Dilated",
+    "FirstKeys",
+    "FirstQueries",
+    "KVCache",
+    "MaskPattern",
+    "ScoreDropout",
+    "SlidingWindow",
+    "attention",
+    "explain_attention",
+    "kernels",
+    "observe_attention",
+    "rotate",
+    "sinusoid",
+    "use_kernel",
+]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_tfm import layers
-from keras_tfm.ops.attention import kernels, use_kernel
+from keras_tfm.ops import observe_attention
 from tests.compat.pairs import assert_same, normal, shapes, to_numpy
 
 B, T, S, D, N, H = 2, 5, 7, 12, 3, 4
@@ -75,10 +75,26 @@ def test_the_output_is_the_same_with_and_without_scores(dropout, dtype):
 def test_the_fused_kernel_serves_inference_though_dropout_is_configured():
     layer, x = attention(dropout=0.4), normal(B, T, D)
     expected, _ = layer(x, x, return_attention_scores=True)
-    with use_kernel(kernels()[0].name):
+    used = []
+    with observe_attention(lambda request, kernel: used.append(kernel.name)):
         assert_same(expected, layer(x, x, training=False))
-        with pytest.raises(ValueError, match="attention dropout is drawn"):
-            layer(x, x, training=True)
+        plain = attention()
+        plain(x, x)
+        layer(x, x, training=True)
+    assert used == [used[1], used[1], "reference"]
+
+
+def test_causal_queries_that_are_fewer_than_the_keys_are_the_last_of_them():
+    """Keras aligns them with the first keys: one query against a cache would see one key."""
+    layer, x = attention(), normal(B, T, D)
+    full, scores = layer(x, x, use_causal_mask=True, return_attention_scores=True)
+    for last in (1, 2):
+        output, part = layer(x[:, T - last :], x, use_causal_mask=True, return_attention_scores=True)
+        assert_same(full[:, T - last :], output)
+        assert_same(scores[:, :, T - last :], part)
+    first = np.arange(2)
+    output = layer(x[:, :2], x, use_causal_mask=True, query_positions=first, key_positions=np.arange(T))
+    assert_same(full[:, :2], output)
 
 
 def test_flash_attention_is_in_the_config():

@@ -75,8 +75,8 @@ def test_a_subclass_that_overrides_the_attention_gets_shared_heads_repeated():
 
 def test_a_subclass_that_overrides_the_attention_is_not_silently_without_biases():
     layer = sharpened(MultiHeadAttention)(2, 3, logit_soft_cap=5.0)
-    with pytest.raises(ValueError, match="must see to biases and soft caps itself"):
+    with pytest.raises(ValueError, match="must see to biases, scores, sinks, mixing and soft caps itself"):
         layer(normal(B, T, 11), normal(B, T, 11))
     layer = sharpened(MultiHeadAttention)(2, 3)
-    with pytest.raises(ValueError, match="must see to biases and soft caps itself"):
+    with pytest.raises(ValueError, match="must see to biases, scores, sinks, mixing and soft caps itself"):
         layer(normal(B, T, 11), normal(B, T, 11), attention_bias=np.zeros((1, 2, T, T), "float32"))
