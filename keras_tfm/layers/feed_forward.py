@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_tfm.layers.activations import get_activation
 from keras_tfm.layers.parts import clone_initializer
 
 
@@ -11,10 +12,12 @@ class FeedForward(keras.layers.Layer):
 
     Args:
         intermediate_dim: F, the size between the two layers.
-        activation: name or function. Defaults to `"relu"`.
+        activation: name or function; `"gelu"` is the exact one, `"gelu_tanh"` its approximation. Defaults to
+            `"relu"`.
         dropout: rate in [0, 1] on the activations. Defaults to 0.
-        kernel_initializer: for both kernels. Defaults to `"glorot_uniform"`.
-        bias_initializer: for both biases. Defaults to `"zeros"`.
+        kernel_initializer: for all kernels. Defaults to `"glorot_uniform"`.
+        bias_initializer: for all biases. Defaults to `"zeros"`.
+        use_bias: whether the dense layers have biases. Defaults to `True`.
         output_dim: size of the output; `None` means that of the input.
         seed: seed of the dropout.
         **kwargs: `keras.layers.Layer` arguments.
@@ -51,6 +54,7 @@ class FeedForward(keras.layers.Layer):
         kernel_initializer="glorot_uniform",
         bias_initializer="zeros",
         *,
+        use_bias=True,
         output_dim=None,
         seed=None,
         **kwargs,
@@ -60,38 +64,51 @@ class FeedForward(keras.layers.Layer):
             raise ValueError(
                 f"`intermediate_dim` must be a positive integer. Received: intermediate_dim={intermediate_dim!r}"
             )
+        if not 0 <= dropout <= 1:
+            raise ValueError(f"`dropout` must be in [0, 1]. Received: dropout={dropout!r}")
         self.supports_masking = True
         self.intermediate_dim = intermediate_dim
-        self.activation = keras.activations.get(activation)
+        self.activation = get_activation(activation)
         self.dropout = dropout
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.use_bias = use_bias
         self.output_dim = output_dim
         self.seed = seed
 
     def build(self, input_shape):
-        """Makes the two dense layers for inputs `[..., D]`."""
-        self.intermediate_dense = self._dense(self.intermediate_dim, "intermediate_dense", self.activation)
-        self.intermediate_dense.build(input_shape)
-        self.output_dense = self._dense(self.output_dim or input_shape[-1], "output_dense", None)
-        self.output_dense.build((*input_shape[:-1], self.intermediate_dim))
+        """Makes the dense layers for inputs `[..., D]`."""
+        self.intermediate_dense = self._dense(
+            input_shape, self.intermediate_dim, "intermediate_dense", self._intermediate_activation
+        )
+        intermediate_shape = (*input_shape[:-1], self.intermediate_dim)
+        self.output_dense = self._dense(intermediate_shape, self.output_dim or input_shape[-1], "output_dense")
         self.activation_dropout = keras.layers.Dropout(
             self.dropout, seed=self.seed, dtype=self.dtype_policy, name="activation_dropout"
         )
 
-    def _dense(self, units, name, activation):
-        return keras.layers.Dense(
+    @property
+    def _intermediate_activation(self):
+        return self.activation
+
+    def _dense(self, input_shape, units, name, activation=None):
+        dense = keras.layers.Dense(
             units,
             activation=activation,
+            use_bias=self.use_bias,
             kernel_initializer=clone_initializer(self.kernel_initializer),
             bias_initializer=clone_initializer(self.bias_initializer),
             dtype=self.dtype_policy,
             name=name,
         )
+        dense.build(input_shape)
+        return dense
 
     def call(self, inputs, training=None):
         """Applies the network to every position."""
-        hidden = self.intermediate_dense(inputs)
+        return self._project(self.intermediate_dense(inputs), training)
+
+    def _project(self, hidden, training):
         if self.dropout:
             hidden = self.activation_dropout(hidden, training=training)
         return self.output_dense(hidden)
@@ -109,6 +126,7 @@ class FeedForward(keras.layers.Layer):
             "dropout": self.dropout,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            "use_bias": self.use_bias,
             "output_dim": self.output_dim,
             "seed": self.seed,
         }

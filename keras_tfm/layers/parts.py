@@ -1,6 +1,14 @@
 """Parts by name: `None | name | layer | config` become a layer, the same way for every argument."""
 
+import functools
+
 import keras
+
+NORMALIZATIONS = {
+    "layer": keras.layers.LayerNormalization,
+    "rms": keras.layers.RMSNormalization,
+    "batch": keras.layers.BatchNormalization,
+}
 
 
 def get_part(argument, value, parts):
@@ -20,19 +28,19 @@ def get_part(argument, value, parts):
     if value is None or isinstance(value, keras.layers.Layer):
         return value
     if isinstance(value, dict):
-        return keras.saving.deserialize_keras_object(value)
+        return resolve_config(value)
     if isinstance(value, str) and value in parts:
         return parts[value]()
     raise ValueError(f"`{argument}` must be None, a layer or one of {sorted(parts)}. Received: {argument}={value!r}")
 
 
-def clone_part(part):
-    """A fresh layer of the same configuration without a name of its own, or `None` for `None`."""
+def clone_part(part, **changes):
+    """A fresh layer of the same configuration, but for `changes`, without a name of its own; `None` for `None`."""
     if part is None:
         return None
     config = part.get_config()
     config.pop("name", None)
-    return type(part).from_config(config)
+    return type(part).from_config({**config, **changes})
 
 
 def clone_initializer(initializer):
@@ -44,24 +52,29 @@ def clone_initializer(initializer):
 
 
 def make_normalization(value, epsilon, dtype, name):
-    """A normalization layer: `"layer"`, `"rms"`, a layer or config to copy.
+    """A normalization layer: a name from `NORMALIZATIONS`, or a layer or config to copy.
 
     Args:
-        value: `"layer"` (Ba et al. 2016), `"rms"` (Zhang & Sennrich 2019), a layer, or a config.
+        value: `"layer"` (Ba et al. 2016), `"rms"` (Zhang & Sennrich 2019), `"batch"` (Ioffe & Szegedy 2015; over real
+            tokens only where it is called with their mask), a layer, or a config.
         epsilon: added to the variance, for those named.
         dtype: dtype policy of the new layer.
         name: name of the new layer.
     """
     parts = {
-        "layer": lambda: keras.layers.LayerNormalization(epsilon=epsilon, dtype=dtype, name=name),
-        "rms": lambda: keras.layers.RMSNormalization(epsilon=epsilon, dtype=dtype, name=name),
+        kind: functools.partial(make, epsilon=epsilon, dtype=dtype, name=name) for kind, make in NORMALIZATIONS.items()
     }
     layer = get_part("normalization", value, parts)
     if layer is None:
         raise ValueError(f"`normalization` must name a layer. Received: normalization={value!r}")
-    layer = clone_part(layer) if layer is value else layer
+    layer = clone_part(layer, dtype=dtype, name=name) if layer is value else layer
     layer.supports_masking = True  # it works on each position alone; Keras' RMSNormalization (3.15) does not say so
     return layer
+
+
+def resolve_config(value):
+    """A layer for the config of one; all else stays as it is."""
+    return keras.saving.deserialize_keras_object(value) if isinstance(value, dict) else value
 
 
 def serialize_part(value):

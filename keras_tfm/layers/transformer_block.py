@@ -1,19 +1,30 @@
-"""What encoder and decoder blocks share: parts, configuration, and how a sub-layer joins the residual stream."""
+"""What encoder and decoder blocks share: parts, configuration, and how sub-layers join the residual stream."""
+
+import types
 
 import keras
 
-from keras_tfm.layers.feed_forward import FeedForward
-from keras_tfm.layers.multi_head_attention import MultiHeadAttention
-from keras_tfm.layers.parts import clone_initializer, clone_part, get_part, make_normalization, serialize_part
+from keras_tfm.layers import block_arguments
+from keras_tfm.layers.activations import get_activation
+from keras_tfm.layers.block_parts import copy_attention, make_attention, make_feed_forward, make_initializer
+from keras_tfm.layers.keras_hub_names import KerasHubNames
+from keras_tfm.layers.parts import (
+    NORMALIZATIONS,
+    clone_initializer,
+    clone_part,
+    get_part,
+    make_normalization,
+    resolve_config,
+    serialize_part,
+)
+from keras_tfm.layers.stochastic_depth import StochasticDepth
+from keras_tfm.layers.sublayer_calls import Step
+from keras_tfm.layers.sublayer_connection import SublayerConnection, feed_forward_reads, norm_places
 
-_PARTS = {
-    *("self_attention", "self_attention_norm", "self_attention_dropout"),
-    *("cross_attention", "cross_attention_norm", "cross_attention_dropout"),
-    *("feed_forward", "feed_forward_norm", "feed_forward_dropout"),
-}
+_NORM_NAMES = {"input": "_layer_norm", "stream": "_layer_norm", "output": "_output_layer_norm"}
 
 
-class TransformerBlock(keras.layers.Layer):
+class TransformerBlock(KerasHubNames, keras.layers.Layer):
     """Base of `TransformerEncoder` and `TransformerDecoder`, which say what the arguments are."""
 
     def __init__(
@@ -33,21 +44,28 @@ class TransformerBlock(keras.layers.Layer):
         position=None,
         normalization="layer",
         feed_forward=None,
+        placement=None,
+        residual=None,
+        stochastic_depth=0.0,
+        use_bias=True,
+        attention=None,
+        num_layers=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        for argument, value in (("intermediate_dim", intermediate_dim), ("num_heads", num_heads)):
-            if not isinstance(value, int) or value <= 0:
-                raise ValueError(f"`{argument}` must be a positive integer. Received: {argument}={value!r}")
-        rates = {"dropout": dropout, "attention_dropout": attention_dropout, "activation_dropout": activation_dropout}
-        for argument, rate in rates.items():
-            if rate is not None and not 0 <= rate < 1:
-                raise ValueError(f"`{argument}` must be in [0, 1). Received: {argument}={rate!r}")
+        # Layers given as parts are templates: held in a namespace, they are not tracked as layers of this one.
+        self._given = types.SimpleNamespace(
+            normalization=resolve_config(normalization),
+            position=resolve_config(position),
+            feed_forward=resolve_config(feed_forward),
+            residual=resolve_config(residual),
+            attention=resolve_config(attention),
+        )
         self.supports_masking = True
         self.intermediate_dim = intermediate_dim
-        self.num_heads = num_heads
+        self.num_heads = getattr(self._given.attention, "num_heads", None) if num_heads is None else num_heads
         self.dropout = dropout
-        self.activation = keras.activations.get(activation)
+        self.activation = get_activation(activation)
         self.layer_norm_epsilon = layer_norm_epsilon
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
@@ -55,74 +73,155 @@ class TransformerBlock(keras.layers.Layer):
         self.attention_dropout = attention_dropout
         self.activation_dropout = activation_dropout
         self.num_key_value_heads = num_key_value_heads
-        self.normalization = normalization
-        self._position = position
-        self._feed_forward = get_part("feed_forward", feed_forward, {})
+        self.placement = placement
+        self.stochastic_depth = stochastic_depth
+        self.use_bias = use_bias
+        self.num_layers = num_layers
+        self._check_arguments()
+        self._placement = block_arguments.resolve_placement(placement, normalize_first, self._given.residual)
 
-    def _make_attention(self, name, query_shape, value_shape, position=None):
-        hidden_dim = query_shape[-1]
-        if hidden_dim is None or hidden_dim % self.num_heads:
-            raise ValueError(
-                "`num_heads` must divide the width of the inputs. "
-                f"Received: num_heads={self.num_heads}, inputs of width {hidden_dim}"
-            )
-        layer = MultiHeadAttention(
-            self.num_heads,
-            hidden_dim // self.num_heads,
-            dropout=self.dropout if self.attention_dropout is None else self.attention_dropout,
-            kernel_initializer=clone_initializer(self.kernel_initializer),
-            bias_initializer=clone_initializer(self.bias_initializer),
-            num_key_value_heads=self.num_key_value_heads,
-            position=position,
-            dtype=self.dtype_policy,
-            name=name,
+    def _check_arguments(self):
+        given = self._given
+        if self.intermediate_dim is not None or not isinstance(given.feed_forward, keras.layers.Layer):
+            block_arguments.check_size("intermediate_dim", self.intermediate_dim)
+        if self.num_heads is not None or given.attention is None:
+            block_arguments.check_size("num_heads", self.num_heads)
+        block_arguments.check_rates(
+            dropout=self.dropout,
+            attention_dropout=self.attention_dropout,
+            activation_dropout=self.activation_dropout,
+            stochastic_depth=self.stochastic_depth,
         )
+        block_arguments.check_name("normalization", given.normalization, {*NORMALIZATIONS, "none"})
+        block_arguments.check_residual(given.residual)
+        block_arguments.check_attention(
+            given.attention,
+            num_heads=self.num_heads,
+            position=given.position,
+            num_key_value_heads=self.num_key_value_heads,
+            attention_dropout=self.attention_dropout,
+        )
+        block_arguments.check_feed_forward(
+            given.feed_forward, self.intermediate_dim, self.activation, self.activation_dropout
+        )
+
+    @property
+    def normalization(self):
+        """What was given as `normalization`."""
+        return self._given.normalization
+
+    @property
+    def leaves_stream_unnormalized(self):
+        """Whether a stack of such blocks ends without a normalization."""
+        return "stream" not in norm_places(self._placement, "self_attention")
+
+    def given_parts(self):
+        """What was given for the parts, by the names of the arguments; configs have become layers."""
+        return vars(self._given)
+
+    def _residual_template(self):
+        return get_part("residual", self._given.residual, {**block_arguments.RESIDUALS, "deepnorm": self._deep_norm})
+
+    def _deep_norm(self):
+        if self.num_layers is None:
+            raise ValueError(
+                "`residual='deepnorm'` needs `num_layers`, the number of blocks in a row; a stack knows it. "
+                "Received: num_layers=None"
+            )
+        return self._deep_norm_of(self.num_layers)
+
+    @property
+    def _gain(self):
+        return getattr(self._residual_template(), "initial_gain", 1.0)
+
+    def _make_attention(self, template, name, query_shape, value_shape, position=None):
+        if template is None:
+            layer = make_attention(
+                self.num_heads,
+                query_shape[-1],
+                self._gain,
+                dropout=self.dropout if self.attention_dropout is None else self.attention_dropout,
+                use_bias=self.use_bias,
+                kernel_initializer=clone_initializer(self.kernel_initializer),
+                bias_initializer=clone_initializer(self.bias_initializer),
+                num_key_value_heads=self.num_key_value_heads,
+                position=position,
+                dtype=self.dtype_policy,
+                name=name,
+            )
+        else:
+            layer = copy_attention(template, position, dtype=self.dtype_policy, name=name)
         layer.build(query_shape, value_shape)
         return layer
 
+    def _make_feed_forward(self, shape):
+        layer = make_feed_forward(
+            self._given.feed_forward,
+            self.activation,
+            self.dtype_policy,
+            "feed_forward",
+            intermediate_dim=self.intermediate_dim,
+            dropout=self.activation_dropout,
+            use_bias=self.use_bias,
+            kernel_initializer=make_initializer(self.kernel_initializer, self._gain),
+            bias_initializer=self.bias_initializer,
+        )
+        layer.build(shape)
+        return layer
+
     def _make_norm(self, name, shape):
-        norm = make_normalization(self.normalization, self.layer_norm_epsilon, self.dtype_policy, name)
+        norm = make_normalization(self._given.normalization, self.layer_norm_epsilon, self.dtype_policy, name)
         norm.build(shape)
         return norm
 
-    def _make_dropout(self, name):
-        return keras.layers.Dropout(self.dropout, dtype=self.dtype_policy, name=name)
+    def _make_residual(self, name, shape):
+        residual = clone_part(self._residual_template(), dtype=self.dtype_policy, name=name)
+        if residual is not None and not residual.built:
+            residual.build(shape, shape)
+        return residual
+
+    def _connect(self, sublayer, shape):
+        """Makes what joins a sub-layer to the stream, as attributes named after it, and returns the connection."""
+        label = sublayer.replace("feed_forward", "feedforward")  # as `keras_hub` names the layers
+        places = () if self.normalization == "none" else norm_places(self._placement, sublayer)
+        norms = {place: self._make_norm(f"{label}{_NORM_NAMES[place]}", shape) for place in places}
+        parts = {
+            "norm": norms.get("input", norms.get("stream")),
+            "output_norm": norms.get("output"),
+            "dropout": keras.layers.Dropout(self.dropout, dtype=self.dtype_policy, name=f"{label}_dropout"),
+            "stochastic_depth": self._make_stochastic_depth(f"{label}_stochastic_depth"),
+            "residual": self._make_residual(f"{label}_residual", shape),
+        }
+        for name, part in parts.items():
+            setattr(self, f"{sublayer}_{name}", part)
+        after = [norms.get("output"), parts["dropout"] if self.dropout else None, parts["stochastic_depth"]]
+        return SublayerConnection(
+            before=[norms[place] for place in places if place == "input"],
+            after=[part for part in after if part is not None],
+            residual=parts["residual"],
+            end=[norms[place] for place in places if place == "stream"],
+        )
+
+    def _make_stochastic_depth(self, name):
+        rate = self.stochastic_depth
+        return StochasticDepth(rate, dtype=self.dtype_policy, name=name) if rate else None
 
     def _build_self_attention(self, shape, name):
-        self.self_attention = self._make_attention(name, shape, shape, self._position)
-        self.self_attention_norm = self._make_norm("self_attention_layer_norm", shape)
-        self.self_attention_dropout = self._make_dropout("self_attention_dropout")
+        given = self._given
+        self.self_attention = self._make_attention(given.attention, name, shape, shape, given.position)
+        self.self_attention_connection = self._connect("self_attention", shape)
 
     def _build_feed_forward(self, shape):
-        self.feed_forward = clone_part(self._feed_forward) or FeedForward(
-            self.intermediate_dim,
-            activation=self.activation,
-            dropout=self.activation_dropout,
-            kernel_initializer=self.kernel_initializer,
-            bias_initializer=self.bias_initializer,
-            dtype=self.dtype_policy,
-            name="feed_forward",
-        )
-        self.feed_forward.build(shape)
-        self.feed_forward_dropout = self._make_dropout("feedforward_dropout")
+        self.feed_forward = self._make_feed_forward(shape)
+        self._feed_forward_step = Step(self.feed_forward)
+        self._feed_forward_reads = feed_forward_reads(self._placement)
 
-    def _build_feed_forward_norm(self, shape):
-        self.feed_forward_norm = self._make_norm("feedforward_layer_norm", shape)
-
-    def _enter(self, x, norm):
-        """What a sub-layer reads from the residual stream."""
-        return norm(x) if self.normalize_first else x
-
-    def _leave(self, x, update, norm, dropout, training):
-        """The residual stream after a sub-layer's update."""
-        if self.dropout:
-            update = dropout(update, training=training)
-        x = x + update
-        return x if self.normalize_first else norm(x)
-
-    def _feed_forward_update(self, x, training):
-        update = self.feed_forward(self._enter(x, self.feed_forward_norm), training=training)
-        return self._leave(x, update, self.feed_forward_norm, self.feed_forward_dropout, training)
+    def _feed_forward_update(self, sources, mask, training):
+        """The stream after the feed-forward network; `sources` are what it may read, by `FEED_FORWARD_READS`."""
+        connection = self.feed_forward_connection
+        read = connection.read(sources[self._feed_forward_reads], mask, training)
+        update = self._feed_forward_step(read, mask, training)
+        return connection.write(sources["stream"], update, mask, training)
 
     def get_config(self):
         """The constructor's arguments."""
@@ -139,21 +238,9 @@ class TransformerBlock(keras.layers.Layer):
             "attention_dropout": self.attention_dropout,
             "activation_dropout": self.activation_dropout,
             "num_key_value_heads": self.num_key_value_heads,
-            "position": serialize_part(self._position),
-            "normalization": serialize_part(self.normalization),
-            "feed_forward": serialize_part(self._feed_forward),
+            "placement": self.placement,
+            "stochastic_depth": self.stochastic_depth,
+            "use_bias": self.use_bias,
+            "num_layers": self.num_layers,
+            **{name: serialize_part(part) for name, part in self.given_parts().items()},
         }
-
-    # Files of weights are named after what `dir` lists. It lists the parts under the names that `keras_hub`'s blocks
-    # give them, so that files of either load into the other; what only ours have comes after them.
-    def __dir__(self):
-        return [name for name in super().__dir__() if name not in _PARTS]
-
-    _self_attention_layer = property(lambda self: self.self_attention)
-    _self_attention_layer_norm = property(lambda self: self.self_attention_norm)
-    _self_attention_dropout = property(lambda self: self.self_attention_dropout)
-    _feedforward_intermediate_dense = property(lambda self: self.feed_forward.intermediate_dense)
-    _feedforward_output_dense = property(lambda self: self.feed_forward.output_dense)
-    _feedforward_layer_norm = property(lambda self: self.feed_forward_norm)
-    _feedforward_dropout = property(lambda self: self.feed_forward_dropout)
-    _feedforward_parts = property(lambda self: self.feed_forward)

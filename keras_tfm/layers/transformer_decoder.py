@@ -3,7 +3,12 @@
 import keras
 
 from keras_tfm.layers.attention_masks import all_of
-from keras_tfm.layers.cache_forms import cache_length
+from keras_tfm.layers.block_arguments import check_memory
+from keras_tfm.layers.block_specs import block_spec
+from keras_tfm.layers.deep_norm import DeepNorm
+from keras_tfm.layers.parts import resolve_config
+from keras_tfm.layers.sublayer_calls import attend, real_tokens
+from keras_tfm.layers.sublayer_connection import feed_forward_reads
 from keras_tfm.layers.transformer_block import TransformerBlock
 
 
@@ -12,15 +17,16 @@ class TransformerDecoder(TransformerBlock):
     """Causal self-attention, cross attention if an encoder's output is given, and a feed-forward network.
 
     A drop-in superset of `keras_hub.layers.TransformerDecoder`; weights saved by it load. Whether there is cross
-    attention is settled by the
-    first call: `layer(decoder_sequence)` or `layer(decoder_sequence, encoder_sequence)`.
+    attention is settled by the first call: `layer(decoder_sequence)` or `layer(decoder_sequence, encoder_sequence)`.
 
     Args:
         intermediate_dim, num_heads, dropout, activation, layer_norm_epsilon, kernel_initializer, bias_initializer,
-        normalize_first,
-            attention_dropout, activation_dropout, num_key_value_heads, normalization, feed_forward: as
-                `TransformerEncoder` has them.
+            normalize_first, attention_dropout, activation_dropout, num_key_value_heads, normalization, feed_forward,
+            placement, residual, stochastic_depth, use_bias, num_layers: as `TransformerEncoder` has them. The parallel
+            placements need a decoder without cross attention.
         position: relative positions of the self-attention; cross attention has none.
+        attention: as `TransformerEncoder` has it, for the self-attention.
+        cross_attention: `None` for `MultiHeadAttention` by the arguments above, or a layer to copy.
         **kwargs: `keras.layers.Layer` arguments.
 
     Call arguments:
@@ -39,6 +45,12 @@ class TransformerDecoder(TransformerBlock):
         return_attention_scores: also return the scores: `[B, N, T, T]` of self-attention, and `[B, N, T, S]` of cross
             attention if there is one.
         segment_ids: int `[B, T]`: tokens attend within their segment.
+        key_segment_ids: int `[B, M]`, the segments of a self-attention cache.
+        encoder_segment_ids: int `[B, S]`: tokens attend to the encoder's positions of their own segment.
+        positions: int `[T]` or `[B, T]`, where the tokens stand; `None` means by index.
+        key_positions: int `[M]` or `[B, M]`, where the tokens of the whole cache stand; needed with `positions` and a
+            cache.
+        prefix_length: int `[B]`: all tokens see those before this position (prefix language model).
         mask, decoder_sequence_mask, encoder_sequence_mask: the implicit masks, filled in by Keras.
 
     Returns:
@@ -77,6 +89,7 @@ class TransformerDecoder(TransformerBlock):
         bias_initializer="zeros",
         normalize_first=False,
         *,
+        cross_attention=None,
         decoder_sequence_shape=None,
         encoder_sequence_shape=None,
         **kwargs,
@@ -92,6 +105,7 @@ class TransformerDecoder(TransformerBlock):
             normalize_first=normalize_first,
             **kwargs,
         )
+        self._given.cross_attention = resolve_config(cross_attention)
         self.cross_attention = None
         self._shapes = None
         if decoder_sequence_shape is not None:
@@ -101,15 +115,26 @@ class TransformerDecoder(TransformerBlock):
     def build(self, decoder_sequence_shape, encoder_sequence_shape=None):
         """Makes the parts for a decoder sequence `[B, T, D]` and, if given, an encoder sequence `[B, S, E]`."""
         self._shapes = (decoder_sequence_shape, encoder_sequence_shape)
+        self._has_encoder = encoder_sequence_shape is not None
+        self._check_placement()
         self._build_self_attention(decoder_sequence_shape, "self_attention")
-        if encoder_sequence_shape is not None:
+        if self._has_encoder:
             self.cross_attention = self._make_attention(
-                "cross_attention", decoder_sequence_shape, encoder_sequence_shape
+                self._given.cross_attention, "cross_attention", decoder_sequence_shape, encoder_sequence_shape
             )
-            self.cross_attention_norm = self._make_norm("cross_attention_layer_norm", decoder_sequence_shape)
-            self.cross_attention_dropout = self._make_dropout("cross_attention_dropout")
+            self.cross_attention_connection = self._connect("cross_attention", decoder_sequence_shape)
         self._build_feed_forward(decoder_sequence_shape)
-        self._build_feed_forward_norm(decoder_sequence_shape)
+        self.feed_forward_connection = self._connect("feed_forward", decoder_sequence_shape)
+
+    def _check_placement(self):
+        if self._has_encoder and feed_forward_reads(self._placement) != "stream":
+            raise ValueError(
+                "A parallel `placement` has no place for cross attention: call the layer without `encoder_sequence`. "
+                f"Received: placement={self.placement!r}"
+            )
+
+    def _deep_norm_of(self, num_layers):
+        return DeepNorm.of_decoder(num_layers, self._has_encoder)
 
     def call(
         self,
@@ -128,65 +153,64 @@ class TransformerDecoder(TransformerBlock):
         return_attention_scores=False,
         *,
         segment_ids=None,
+        key_segment_ids=None,
+        encoder_segment_ids=None,
+        positions=None,
+        key_positions=None,
+        prefix_length=None,
         mask=None,
         decoder_sequence_mask=None,
         encoder_sequence_mask=None,
     ):
         """Applies the block; see the class for arguments."""
-        self._check_call(encoder_sequence, self_attention_cache, cross_attention_cache)
+        check_memory(self.cross_attention, encoder_sequence, self_attention_cache, cross_attention_cache)
         implicit_mask = all_of([mask, decoder_sequence_mask])
-        x = self._enter(decoder_sequence, self.self_attention_norm)
-        update, self_scores, self_cache = _attend(
+        index = self_attention_cache_update_index
+        real = real_tokens(implicit_mask, "decoder_padding_mask", decoder_padding_mask, decoder_sequence, index)
+        read = self.self_attention_connection.read(decoder_sequence, real, training)
+        update, self_scores, self_cache = attend(
             self.self_attention,
-            x,
-            x,
-            return_attention_scores,
-            self_attention_cache,
-            self_attention_cache_update_index,
+            read,
+            read,
+            cache=self_attention_cache,
+            cache_update_index=index,
             query_mask=implicit_mask,
             value_mask=implicit_mask,
             padding_mask=decoder_padding_mask,
             attention_mask=decoder_attention_mask,
             use_causal_mask=use_causal_mask,
             segment_ids=segment_ids,
+            key_segment_ids=key_segment_ids,
+            query_positions=positions,
+            key_positions=key_positions,
+            prefix_length=prefix_length,
             training=training,
+            return_attention_scores=return_attention_scores,
         )
-        x = self._leave(decoder_sequence, update, self.self_attention_norm, self.self_attention_dropout, training)
+        x = self.self_attention_connection.write(decoder_sequence, update, real, training)
 
         cross_scores, cross_cache = None, None
         if self.cross_attention is not None:
-            update, cross_scores, cross_cache = _attend(
+            update, cross_scores, cross_cache = attend(
                 self.cross_attention,
-                self._enter(x, self.cross_attention_norm),
+                self.cross_attention_connection.read(x, real, training),
                 encoder_sequence,
-                return_attention_scores,
-                cross_attention_cache,
-                cross_attention_cache_update_index,
+                cache=cross_attention_cache,
+                cache_update_index=cross_attention_cache_update_index,
                 value_mask=encoder_sequence_mask,
                 padding_mask=encoder_padding_mask,
                 attention_mask=encoder_attention_mask,
+                segment_ids=None if encoder_segment_ids is None else segment_ids,
+                key_segment_ids=encoder_segment_ids,
                 training=training,
+                return_attention_scores=return_attention_scores,
             )
-            x = self._leave(x, update, self.cross_attention_norm, self.cross_attention_dropout, training)
+            x = self.cross_attention_connection.write(x, update, real, training)
 
-        x = self._feed_forward_update(x, training)
+        x = self._feed_forward_update({"inputs": decoder_sequence, "normalized": read, "stream": x}, real, training)
         results = [x, self_scores, cross_scores, self_cache, cross_cache]
         results = tuple(result for result in results if result is not None)
         return results[0] if len(results) == 1 else results
-
-    def _check_call(self, encoder_sequence, self_cache, cross_cache):
-        has_memory = encoder_sequence is not None or cross_cache is not None
-        if (self.cross_attention is not None) != has_memory:
-            built, called = ("without", "with") if self.cross_attention is None else ("with", "without")
-            raise ValueError(
-                f"This layer was built {built} cross attention and is called {called} `encoder_sequence`: "
-                f"the inputs of a `TransformerDecoder` must not change. Received: encoder_sequence={encoder_sequence}"
-            )
-        if self.cross_attention is not None and (self_cache is None) != (cross_cache is None):
-            raise ValueError(
-                "`self_attention_cache` and `cross_attention_cache` must both be given or both be `None`. Received: "
-                f"self_attention_cache={type(self_cache).__name__}, cross_attention_cache={type(cross_cache).__name__}"
-            )
 
     def compute_output_shape(self, decoder_sequence_shape, encoder_sequence_shape=None):
         """`[B, T, D]`, as the decoder sequence."""
@@ -210,22 +234,12 @@ class TransformerDecoder(TransformerBlock):
         **kwargs,
     ):
         """The specification of all outputs, scores and caches included."""
-        self._check_call(encoder_sequence, self_attention_cache, cross_attention_cache)
-        results = [keras.KerasTensor(decoder_sequence.shape, dtype=self.compute_dtype)]
-        if return_attention_scores:
-            batch, length = decoder_sequence.shape[:2]
-            lengths = [length if self_attention_cache is None else cache_length(self_attention_cache)]
-            if cross_attention_cache is not None:
-                lengths.append(cache_length(cross_attention_cache))
-            elif encoder_sequence is not None:
-                lengths.append(encoder_sequence.shape[1])
-            shapes = [(batch, self.num_heads, length, keys) for keys in lengths]
-            results += [keras.KerasTensor(shape, dtype=self.compute_dtype) for shape in shapes]
-        caches = [cache for cache in (self_attention_cache, cross_attention_cache) if cache is not None]
-        results += [
-            keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, dtype=x.dtype), cache) for cache in caches
-        ]
-        return results[0] if len(results) == 1 else tuple(results)
+        check_memory(self.cross_attention, encoder_sequence, self_attention_cache, cross_attention_cache)
+        own = self_attention_cache, decoder_sequence
+        memory = cross_attention_cache, encoder_sequence
+        heads = self.num_heads, getattr(self.cross_attention, "num_heads", self.num_heads)
+        scores = [(n, *keys) for n, keys in zip(heads, (own, memory), strict=True)] if return_attention_scores else []
+        return block_spec(decoder_sequence, self.compute_dtype, scores, [own[0], memory[0]])
 
     def get_config(self):
         """The constructor's arguments, and the shapes the layer was built for."""
@@ -235,17 +249,3 @@ class TransformerDecoder(TransformerBlock):
             "decoder_sequence_shape": decoder_shape,
             "encoder_sequence_shape": encoder_shape,
         }
-
-    _cross_attention_layer = property(lambda self: self.cross_attention)
-    _cross_attention_layer_norm = property(lambda self: self.cross_attention_norm)
-    _cross_attention_dropout = property(lambda self: self.cross_attention_dropout)
-
-
-def _attend(layer, query, value, return_scores, cache, index, **masks):
-    """Calls an attention layer; returns `(output, scores or None, cache or None)`."""
-    results = layer(query, value, cache=cache, cache_update_index=index, return_attention_scores=return_scores, **masks)
-    if cache is None and not return_scores:
-        return results, None, None
-    output, *rest = results
-    scores = rest.pop(0) if return_scores else None
-    return output, scores, rest[0] if rest else None

@@ -3,6 +3,9 @@
 import keras
 
 from keras_tfm.layers.attention_masks import all_of
+from keras_tfm.layers.block_specs import block_spec
+from keras_tfm.layers.deep_norm import DeepNorm
+from keras_tfm.layers.sublayer_calls import attend, real_tokens
 from keras_tfm.layers.transformer_block import TransformerBlock
 
 
@@ -13,20 +16,33 @@ class TransformerEncoder(TransformerBlock):
     A drop-in superset of `keras_hub.layers.TransformerEncoder`; weights saved by it load.
 
     Args:
-        intermediate_dim: F, the inner size of the feed-forward network.
-        num_heads: N; it must divide the width D of the inputs.
+        intermediate_dim: F, the inner size of the feed-forward network; may be `None` if `feed_forward` is a layer.
+        num_heads: N; it must divide the width D of the inputs. May be `None` if `attention` is a layer.
         dropout: rate in [0, 1) on each sub-layer's output, before the residual; also on the scores unless
             `attention_dropout` is given.
-        activation: of the feed-forward network. Defaults to `"relu"`.
+        activation: of the feed-forward network, as in `FeedForward`. Defaults to `"relu"`.
         layer_norm_epsilon: added to the variance. Defaults to 1e-5.
         kernel_initializer, bias_initializer: of all projections.
         normalize_first: pre-norm (`x + f(norm(x))`) if `True`, post-norm (`norm(x + f(x))`, the paper's) if `False`.
         attention_dropout: rate on the scores; `None` means `dropout`.
         activation_dropout: rate on the feed-forward activations. Defaults to 0.
         num_key_value_heads: K, as in `MultiHeadAttention`.
-        position: relative positions, as in `MultiHeadAttention`.
-        normalization: `"layer"`, `"rms"`, or a layer or config to copy.
-        feed_forward: `None` for `FeedForward`, or a layer or config that maps `[B, T, D]` to itself.
+        position: relative positions, as in `MultiHeadAttention`. A layer is shared, not copied.
+        normalization: `"layer"`, `"rms"`, `"batch"` (statistics of the real tokens), `"none"`, or a layer to copy.
+        feed_forward: `None` for `FeedForward`, `"swiglu"`, `"geglu"`, `"reglu"`, `"glu"`, `"bilinear"` or `"gated"`
+            (with `activation`) for `GatedFeedForward`, or a layer to copy that maps `[B, T, D]` to itself, as
+            `MixtureOfExperts`.
+        placement: where the norms stand: `"post"`, `"pre"`, `"sandwich"` (on input and output of a sub-layer),
+            `"output"` (on its output, before the sum), `"parallel"` (attention and feed-forward network read the same
+            normalized input), `"parallel_two_norms"` (each with a norm of its own). `None` goes by `normalize_first`.
+        residual: how an update joins the stream: `None` for a sum, `"deepnorm"`, `"rezero"`, `"layer_scale"`, or a
+            `Residual` layer to copy.
+        stochastic_depth: rate in [0, 1) at which an update is left out for a whole sequence in training. Defaults to
+            0.
+        use_bias: whether projections have biases. Defaults to `True`.
+        attention: `None` for `MultiHeadAttention` by the arguments above, or a layer to copy with the same call, which
+            then settles its heads, dropout and initializers itself.
+        num_layers: number of blocks in a row, for `residual="deepnorm"`; stacks fill it in.
         **kwargs: `keras.layers.Layer` arguments.
 
     Call arguments:
@@ -36,6 +52,7 @@ class TransformerEncoder(TransformerBlock):
         training: whether dropout applies.
         return_attention_scores: also return the scores `[B, N, T, T]`.
         segment_ids: int `[B, T]`: tokens attend within their segment.
+        positions: int `[T]` or `[B, T]`, where the tokens stand; `None` means 0 to T - 1.
         mask, inputs_mask: the implicit mask of `inputs`, filled in by Keras.
 
     Returns:
@@ -43,18 +60,19 @@ class TransformerEncoder(TransformerBlock):
 
     Masking:
         Explicit and implicit masks all apply, and the implicit mask goes on to the output, through any number of
-        blocks.
+        blocks. Parts that take a mask (batch normalization, mixtures of experts) get that of the real tokens.
 
     Raises:
-        ValueError: `num_heads` does not divide D; a mask does not fit.
+        ValueError: `num_heads` does not divide D; a mask does not fit; two arguments contradict each other.
 
     Reference:
-        Vaswani et al. 2017, section 3.1.
+        Vaswani et al. 2017, section 3.1; Xiong et al. 2020 (pre-norm); Ding et al. 2021 (sandwich); OLMo 2 2024,
+        section 3.2 (output); Wang & Komatsuzaki 2021, GPT-J (parallel).
 
     Example:
 
     >>> import keras
-    >>> block = TransformerEncoder(intermediate_dim=64, num_heads=4)
+    >>> block = TransformerEncoder(intermediate_dim=64, num_heads=4, placement="pre", feed_forward="swiglu")
     >>> tuple(block(keras.random.normal((2, 5, 32))).shape)
     (2, 5, 32)
     """
@@ -62,10 +80,12 @@ class TransformerEncoder(TransformerBlock):
     def build(self, inputs_shape):
         """Makes the parts for inputs `[B, T, D]`."""
         self._build_self_attention(inputs_shape, "self_attention_layer")
-        self._build_feed_forward_norm(
-            inputs_shape
-        )  # before the feed-forward network, the order of `keras_hub`'s weights
+        # The connection, which has the norm, before the feed-forward network: the order of `keras_hub`'s weights.
+        self.feed_forward_connection = self._connect("feed_forward", inputs_shape)
         self._build_feed_forward(inputs_shape)
+
+    def _deep_norm_of(self, num_layers):
+        return DeepNorm.of_encoder(num_layers)
 
     def call(
         self,
@@ -76,26 +96,29 @@ class TransformerEncoder(TransformerBlock):
         return_attention_scores=False,
         *,
         segment_ids=None,
+        positions=None,
         mask=None,
         inputs_mask=None,
     ):
         """Applies the block; see the class for arguments."""
         implicit_mask = all_of([mask, inputs_mask])
-        x = self._enter(inputs, self.self_attention_norm)
-        update = self.self_attention(
-            x,
-            x,
+        real = real_tokens(implicit_mask, "padding_mask", padding_mask, inputs)
+        read = self.self_attention_connection.read(inputs, real, training)
+        update, scores, _ = attend(
+            self.self_attention,
+            read,
+            read,
             query_mask=implicit_mask,
             value_mask=implicit_mask,
             padding_mask=padding_mask,
             attention_mask=attention_mask,
             segment_ids=segment_ids,
+            query_positions=positions,
             training=training,
             return_attention_scores=return_attention_scores,
         )
-        update, scores = update if return_attention_scores else (update, None)
-        x = self._leave(inputs, update, self.self_attention_norm, self.self_attention_dropout, training)
-        x = self._feed_forward_update(x, training)
+        x = self.self_attention_connection.write(inputs, update, real, training)
+        x = self._feed_forward_update({"inputs": inputs, "normalized": read, "stream": x}, real, training)
         return (x, scores) if return_attention_scores else x
 
     def compute_output_shape(self, inputs_shape):
@@ -106,8 +129,5 @@ class TransformerEncoder(TransformerBlock):
         self, inputs, padding_mask=None, attention_mask=None, training=None, return_attention_scores=False, **kwargs
     ):
         """The specification of the outputs, scores included."""
-        output = keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
-        if not return_attention_scores:
-            return output
-        batch, length = inputs.shape[:2]
-        return output, keras.KerasTensor((batch, self.num_heads, length, length), dtype=self.compute_dtype)
+        scores = [(self.num_heads, None, inputs)] if return_attention_scores else []
+        return block_spec(inputs, self.compute_dtype, scores)

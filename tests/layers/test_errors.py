@@ -18,7 +18,7 @@ X = np.zeros((3, 5, 8), "float32")
         (lambda: layers.MultiHeadAttention(4, 8, num_key_value_heads=3), "`num_key_value_heads` must divide"),
         (lambda: layers.MultiHeadAttention(2, 8, position="ropes"), "`position` must be .*position='ropes'"),
         (lambda: layers.MultiHeadAttention(2, 7, position="rope"), "even `key_dim`.*key_dim=7"),
-        (lambda: layers.TransformerEncoder(16, 2, normalization="batch")(X), "`normalization`.*'batch'"),
+        (lambda: layers.TransformerEncoder(16, 2, normalization="group")(X), "`normalization`.*'group'"),
         (lambda: layers.TransformerDecoderStack(0, 16, 2), "`num_layers` must be.*num_layers=0"),
         (lambda: layers.PositionalEmbedding(0, 5, 8), "`vocabulary_size` must be.*vocabulary_size=0"),
         (lambda: layers.PositionEmbedding(4)(X), "Positions must be in.*sequence_length=4"),

@@ -1,0 +1,96 @@
+"""N encoder blocks in a row and a final normalization: the encoder for those who don't want a loop."""
+
+import keras
+
+from keras_tfm.layers.attention_masks import all_of
+from keras_tfm.layers.sublayer_calls import real_tokens
+from keras_tfm.layers.transformer_encoder import TransformerEncoder
+from keras_tfm.layers.transformer_stack import TransformerStack
+
+
+@keras.saving.register_keras_serializable(package="keras_tfm")
+class TransformerEncoderStack(TransformerStack):
+    """N encoder blocks and a final normalization.
+
+    Args:
+        num_layers: L, how many blocks are passed through.
+        intermediate_dim, num_heads, **block: as `TransformerEncoder` has them; every block gets the same. A `position`
+            that is a layer is shared by all blocks. `stochastic_depth` is the last block's rate, those before have
+            less, in proportion to their depth. `residual="deepnorm"` goes by `num_layers`.
+        final_normalization: `"layer"`, `"rms"`, `"batch"`, a layer to copy, `"none"`; `None` means the blocks' own
+            kind, or none if their placement is `"post"`.
+        num_distinct_layers: how many of the blocks have weights of their own: L / k passes in a row share each of k
+            blocks; 1 is ALBERT, `None` means L.
+
+    Call arguments:
+        inputs, padding_mask, attention_mask, training, return_attention_scores, segment_ids, positions, mask,
+            inputs_mask: as `TransformerEncoder`.
+
+    Returns:
+        `[B, T, D]`; with scores `([B, T, D], list of L scores [B, N, T, T])`.
+
+    Masking:
+        As `TransformerEncoder`, in every block.
+
+    Reference:
+        Vaswani et al. 2017, section 3.1; Lan et al. 2020, ALBERT, section 3.1 (shared blocks); Huang et al. 2016,
+        equation 4 (rates of stochastic depth).
+
+    Example:
+
+    >>> import keras
+    >>> encoder = TransformerEncoderStack(num_layers=2, intermediate_dim=64, num_heads=4)
+    >>> tuple(encoder(keras.random.normal((2, 5, 32))).shape)
+    (2, 5, 32)
+    """
+
+    block_class = TransformerEncoder
+
+    def build(self, inputs_shape):
+        """Makes the blocks for inputs `[B, T, D]`."""
+        for block in self.blocks:
+            block.build(inputs_shape)
+        self._build_final_norm(inputs_shape)
+
+    def call(
+        self,
+        inputs,
+        padding_mask=None,
+        attention_mask=None,
+        training=None,
+        return_attention_scores=False,
+        *,
+        segment_ids=None,
+        positions=None,
+        mask=None,
+        inputs_mask=None,
+    ):
+        """Applies the blocks in order."""
+        x, scores = inputs, []
+        for block in self.passes:
+            x = block(
+                x,
+                padding_mask=padding_mask,
+                attention_mask=attention_mask,
+                training=training,
+                return_attention_scores=return_attention_scores,
+                segment_ids=segment_ids,
+                positions=positions,
+                mask=mask,
+                inputs_mask=inputs_mask,
+            )
+            if return_attention_scores:
+                x, block_scores = x
+                scores.append(block_scores)
+        real = real_tokens(all_of([mask, inputs_mask]), "padding_mask", padding_mask, inputs)
+        x = self._end.read(x, real, training)
+        return (x, scores) if return_attention_scores else x
+
+    def compute_output_spec(self, inputs, *args, return_attention_scores=False, **kwargs):
+        """The specification of the outputs, scores included."""
+        spec = self.blocks[0].compute_output_spec(inputs, return_attention_scores=return_attention_scores)
+        return (spec[0], [spec[1]] * self.num_layers) if return_attention_scores else spec
+
+    def compute_output_shape(self, inputs_shape):
+        """`[B, T, D]`, as the inputs."""
+        return tuple(inputs_shape)
