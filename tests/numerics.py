@@ -88,3 +88,52 @@ def value_and_gradients(function, arrays, upstream, dtype="float32"):
             value = function(*tensors)
         gradients = tape.gradient(value, tensors, output_gradients=upstream)
     return to_numpy(value), [to_numpy(gradient) for gradient in gradients]
+
+
+def layer_gradients(layer, call, arrays, upstream):
+    """`call(*arrays)` and the gradients of its sum weighed by `upstream`.
+
+    Args:
+        layer: a built layer, which `call` uses.
+        call: a function of tensors.
+        arrays: the inputs.
+        upstream: an array like the output.
+
+    Returns:
+        The output, the gradients of the inputs, and those of `layer.trainable_variables`, as numpy float64.
+    """
+    dtype, variables = layer.compute_dtype, layer.trainable_variables
+    tensors = [ops.convert_to_tensor(array, dtype=dtype) for array in arrays]
+    upstream = ops.convert_to_tensor(upstream, dtype=dtype)
+    backend = keras.backend.backend()
+    if backend == "jax":
+        value, gradients = _jax_gradients(call, tensors, variables, upstream)
+    elif backend == "torch":
+        tensors = [tensor.detach().requires_grad_(True) for tensor in tensors]
+        layer.zero_grad()
+        value = call(*tensors)
+        value.backward(upstream)
+        gradients = [tensor.grad for tensor in [*tensors, *(variable.value for variable in variables)]]
+    else:
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            value = call(*tensors)
+        sources = [*tensors, *(variable.value for variable in variables)]
+        gradients = tape.gradient(value, sources, output_gradients=upstream)
+        gradients = [tf.convert_to_tensor(x) if isinstance(x, tf.IndexedSlices) else x for x in gradients]
+    gradients = [0.0 if gradient is None else to_numpy(gradient) for gradient in gradients]
+    return to_numpy(value), gradients[: len(arrays)], gradients[len(arrays) :]
+
+
+def _jax_gradients(call, tensors, variables, upstream):
+    import jax
+
+    def with_weights(tensors, values):
+        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+            return call(*tensors)
+
+    value, pull_back = jax.vjp(with_weights, tensors, [variable.value for variable in variables])
+    of_tensors, of_values = pull_back(upstream)
+    return value, [*of_tensors, *of_values]

@@ -46,15 +46,23 @@ def attention_gradients(query, key, value, upstream, allowed=None, *, bias=0.0, 
 
 def allowed_pairs(
     batch, heads, queries, keys, *, causal=False, window=None, key_padding=None, query_padding=None, segments=None,
-    explicit=None, offset=0,
+    explicit=None, offset=0, prefix=None, pattern=None, query_positions=None, key_positions=None,
 ):  # fmt: skip
-    """bool `[B, N, T, S]`: whether each pair may attend, one pair at a time."""
+    """bool `[B, N, T, S]`: whether each pair may attend, one pair at a time.
+
+    Args:
+        prefix: int `[B]`, how many first keys causality does not hide.
+        pattern: a function of two positions, those of query and key.
+        query_positions, key_positions: int `[B, T]` and `[B, S]`; by default the indices, the queries' after `offset`.
+    """
     allowed = np.zeros((batch, heads, queries, keys), bool)
     for b, n, t, s in np.ndindex(allowed.shape):
-        position = t + offset
+        here = t + offset if query_positions is None else query_positions[b, t]
+        there = s if key_positions is None else key_positions[b, s]
         rules = [
-            not causal or s <= position,
-            window is None or abs(position - s) < window,
+            not causal or there <= here or (prefix is not None and there < prefix[b]),
+            window is None or abs(here - there) < window,
+            pattern is None or pattern(here, there),
             key_padding is None or key_padding[b, s],
             query_padding is None or query_padding[b, t],
             segments is None or segments[0][b, t] == segments[1][b, s],

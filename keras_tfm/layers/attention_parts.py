@@ -5,17 +5,31 @@ import functools
 import keras
 
 from keras_tfm.layers.additive_score import AdditiveScore
+from keras_tfm.layers.alibi import Alibi
 from keras_tfm.layers.attention_score import AttentionScore
+from keras_tfm.layers.clipped_relative_position import ClippedRelativePosition
 from keras_tfm.layers.concat_score import ConcatScore
+from keras_tfm.layers.disentangled_position import DisentangledPosition
 from keras_tfm.layers.general_score import GeneralScore
 from keras_tfm.layers.parts import make_normalization
+from keras_tfm.layers.quadratic_position import QuadraticPosition
+from keras_tfm.layers.relative_position_bias import RelativePositionBias
 from keras_tfm.layers.rotary_embedding import RotaryEmbedding
 from keras_tfm.layers.talking_heads import TalkingHeads
+from keras_tfm.layers.transformer_xl_position import TransformerXLPosition
 from keras_tfm.ops import ScoreDropout
 from keras_tfm.ops.attention import attention
 from keras_tfm.ops.mask_patterns import MaskPattern
 
-POSITIONS = {"rope": RotaryEmbedding}
+POSITIONS = {
+    "rope": RotaryEmbedding,
+    "alibi": Alibi,
+    "t5": RelativePositionBias,
+    "clipped": functools.partial(ClippedRelativePosition, max_distance=16),
+    "transformer_xl": TransformerXLPosition,
+    "disentangled": functools.partial(DisentangledPosition, max_distance=512, num_buckets=256),
+    "quadratic": QuadraticPosition,
+}
 SCORES = {
     "scaled_dot": AttentionScore,
     "dot": functools.partial(AttentionScore, scale=1.0),

@@ -23,7 +23,7 @@ from keras_tfm.layers.attention_parts import (
     get_pattern,
     named,
 )
-from keras_tfm.layers.attention_positions import place_tokens
+from keras_tfm.layers.token_positions import place_tokens
 from keras_tfm.layers.attention_projections import make_projection
 from keras_tfm.layers.cache_forms import cache_length, is_stacked_cache
 from keras_tfm.layers.parts import get_part, serialize_part
@@ -203,13 +203,13 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
         check_shapes(query_shape, value_shape, key_shape)
         heads = (self.num_heads, self.key_dim)
         shared = (self.num_key_value_heads, self.key_dim)
-        self._query_dense = make_projection(self, "query", query_shape, heads)
-        self._key_dense = make_projection(self, "key", key_shape, shared)
+        self._query_dense = self._make_projection("query", query_shape, heads)
+        self._key_dense = self._make_projection("key", key_shape, shared)
         if self._use_gate:  # before the value, the order of Keras' weights
             self._gate_dense = make_projection(
                 self, "gate", query_shape, (self.num_heads, self.value_dim), activation="sigmoid"
             )
-        self._value_dense = make_projection(self, "value", value_shape, (shared[0], self.value_dim))
+        self._value_dense = self._make_projection("value", value_shape, (shared[0], self.value_dim))
         self._build_attention(len(query_shape) + 1)
         self._axes = AttentionAxes(len(query_shape), self._attention_axes)
         self._output_dense = self._make_output_dense(
@@ -218,6 +218,9 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
         self._output_dense.supports_masking = True
         self._output_dense.build((*query_shape[:-1], self.num_heads, self.value_dim))
         build_parts(self)
+
+    def _make_projection(self, name, shape, heads, activation=None):
+        return make_projection(self, name, shape, heads, activation)
 
     def call(
         self,

@@ -210,6 +210,8 @@ def _without_what_nobody_sees(request, rows):
     if keys is not None:
         keys = keys[:, :, None, None]
         key, value = (ops.where(keys, x, ops.zeros((), x.dtype)) for x in (key, value))
+    if rows is not None and request.mixing is not None:
+        rows = ops.any(rows, axis=1, keepdims=True)  # a head that sees nothing still has logits that others mix in
     if rows is not None:
         query = ops.where(_by_token(rows), query, ops.zeros((), query.dtype))
     return dataclasses.replace(request, query=query, key=key, value=value)

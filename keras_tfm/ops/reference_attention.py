@@ -39,7 +39,12 @@ def _scores(request, mask):
     scores = _softmax(logits) if request.sink is None else _softmax_with_sink(logits, request.sink)
     if request.mixing is None:
         return scores
-    scores = ops.cast(request.mixing.mix_scores(scores), "float32")
+    mixed = ops.cast(request.mixing.mix_scores(_visible(scores, mask)), "float32")
+    return _visible(mixed, mask)
+
+
+def _visible(scores, mask):
+    """Zeros where the mask is False: heads with masks of their own exchange nothing that one of them must not see."""
     return scores if mask is None else ops.where(mask, scores, ops.zeros((), "float32"))
 
 

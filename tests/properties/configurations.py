@@ -14,11 +14,32 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from keras_tfm import layers, ops
+from keras_tfm.layers.attention_parts import POSITIONS, SCORES
 from tests import oracles
-from tests.numerics import randomize, to_numpy
+from tests.numerics import randomize
 
 IS_THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 KERNELS = [name for name, reason in ops.explain_attention(*[np.zeros((1, 2, 2, 8), "float32")] * 3) if reason is None]
+PATTERNS = {  # name: (pattern, the same as a rule of two positions)
+    "dilated": (ops.Dilated(2, 2), lambda here, there: abs(here - there) in (0, 2)),
+    "window or first": (
+        ops.SlidingWindow(2) | ops.FirstKeys(1),
+        lambda here, there: abs(here - there) < 2 or there < 1,
+    ),
+    "blocks": (ops.Blocks(3, before=1), lambda here, there: here // 3 - there // 3 in (0, 1)),
+    "layout": (
+        ops.BlockLayout(4, [[True, False, True], [True, True, False], [False, True, True]]) | ops.FirstQueries(2),
+        lambda here, there: (
+            here < 2
+            or (max(here, there) < 12 and (here // 4, there // 4) in {(0, 0), (0, 2), (1, 0), (1, 1), (2, 1), (2, 2)})
+        ),
+    ),
+    "neither causal nor far": (
+        ~ops.Causal() & ops.SlidingWindow(4),
+        lambda here, there: here < there and abs(here - there) < 4,
+    ),
+}
+SHIFT_INVARIANT = [None, "dilated", "neither causal nor far"]  # patterns that go by distance alone
 DTYPES = ["float32", "bfloat16", "float16"]
 PADDINGS = [None, "right", "left", "holes", "empty"]  # where a mask is False; "empty": the first sequence throughout
 seeds = st.integers(0, 2**16)
@@ -88,6 +109,9 @@ class Masks:
     query_padding: str | None = None
     explicit: str | None = None  # "shared" among heads, or "heads": one for each
     segments: bool = False
+    prefix: bool = False
+    pattern: str | None = None
+    positions: bool = False  # explicit ones, in any order, some twice
 
     def draw(self, rng, sizes, keys=None):
         """The ingredients as numpy arrays, by the names that `oracles.allowed_pairs` has for them."""
@@ -104,7 +128,16 @@ class Masks:
             query_padding=padding_mask(rng, self.query_padding, sizes.batch, sizes.queries),
             segments=tuple(pair) if self.segments else None,
             explicit=explicit,
+            prefix=rng.integers(0, 4, sizes.batch) if self.prefix and self.causal else None,
+            pattern=self.pattern,
+            **self._draw_positions(rng, sizes, keys),
         )
+
+    def _draw_positions(self, rng, sizes, keys):
+        if not self.positions:
+            return {}
+        drawn = [rng.integers(0, 9, (sizes.batch, length)).astype("int32") for length in (sizes.queries, keys)]
+        return {"query_positions": drawn[0], "key_positions": drawn[0] if keys == sizes.queries else drawn[1]}
 
 
 masks = st.builds(
@@ -115,15 +148,19 @@ masks = st.builds(
     query_padding=st.sampled_from([None, "right", "left"]),
     explicit=st.sampled_from([None, None, "shared", "heads"]),
     segments=st.booleans(),
+    prefix=st.booleans(),
+    pattern=st.sampled_from([None, None, *PATTERNS]),
+    positions=st.booleans(),
 )
 
 
 def attention_mask(parts):
     """The `ops.AttentionMask` of drawn ingredients."""
-    names = {"causal": "is_causal"}
+    names = {"causal": "is_causal", "prefix": "prefix_length"}
     parts = {names.get(name, name): value for name, value in parts.items()}
     if parts["explicit"] is not None and parts["explicit"].ndim == 3:
         parts["explicit"] = parts["explicit"][:, None]
+    parts["pattern"] = PATTERNS[parts["pattern"]][0] if parts["pattern"] else None
     tensors = {name: _as_tensor(value) for name, value in parts.items()}
     return ops.AttentionMask(**tensors)
 
@@ -134,18 +171,32 @@ def _as_tensor(value):
     return keras.ops.convert_to_tensor(value) if isinstance(value, np.ndarray) else value
 
 
-def allowed(parts, sizes, keys=None):
+def allowed(parts, sizes, keys=None, offset=0):
     """The oracle's bool `[B, N, T, S]` of drawn ingredients."""
-    return oracles.allowed_pairs(sizes.batch, sizes.heads, sizes.queries, keys or sizes.keys, **parts)
+    parts = {**parts, "pattern": PATTERNS[parts["pattern"]][1] if parts["pattern"] else None}
+    return oracles.allowed_pairs(sizes.batch, sizes.heads, sizes.queries, keys or sizes.keys, offset=offset, **parts)
+
+
+def layer_offset(parts, sizes, keys=None):
+    """Where a layer puts the first query: causal queries that are fewer than the keys are the last of them."""
+    return max((keys or sizes.keys) - sizes.queries, 0) if parts["causal"] else 0
+
+
+def layer_allowed(parts, sizes, keys=None):
+    """As `allowed`, as a layer aligns queries and keys."""
+    return allowed(parts, sizes, keys, layer_offset(parts, sizes, keys))
 
 
 def layer_arguments(parts):
-    """Drawn ingredients as call arguments of `MultiHeadAttention`; the window is an argument of the constructor."""
+    """Drawn ingredients as call arguments of `MultiHeadAttention`; window and pattern are the constructor's."""
     arguments = dict(
         use_causal_mask=parts["causal"],
         value_mask=parts["key_padding"],
         query_mask=parts["query_padding"],
         attention_mask=parts["explicit"],
+        prefix_length=parts["prefix"],
+        query_positions=parts.get("query_positions"),
+        key_positions=parts.get("key_positions"),
     )
     if parts["segments"] is not None:
         arguments["segment_ids"], arguments["key_segment_ids"] = parts["segments"]
@@ -163,6 +214,11 @@ class AttentionLayer:
     window: int | None = None
     gate: bool = False
     soft_cap: float | None = None
+    norm: str | None = None
+    score: str | None = None
+    sink: Any = None
+    mixing: bool = False
+    pattern: str | None = None
     dtype: str = "float32"
 
     def make(self, seed=0, **arguments):
@@ -177,6 +233,11 @@ class AttentionLayer:
             num_key_value_heads=self.sizes.shared if self.grouped else None,
             position=self.position,
             logit_soft_cap=self.soft_cap,
+            query_key_norm=self.norm,
+            score=self.score,
+            attention_sink=self.sink,
+            head_mixing="talking_heads" if self.mixing else None,
+            attention_pattern=PATTERNS[self.pattern][0] if self.pattern else None,
             kernel_initializer="zeros",
             dtype=self.dtype,
             seed=1,
@@ -189,20 +250,19 @@ class AttentionLayer:
 attention_layers = st.builds(
     AttentionLayer,
     sizes=sizes,
-    position=st.sampled_from([None, "rope"]),
+    position=st.sampled_from([None, None, *sorted(POSITIONS)]),
     grouped=st.booleans(),
     dropout=st.sampled_from([0.0, 0.3]),
     window=st.sampled_from([None, 2, 3]),
     gate=st.booleans(),
     soft_cap=st.sampled_from([None, 2.0]),
+    norm=st.sampled_from([None, "rms", "layer"]),
+    score=st.sampled_from([None, None, *SCORES]),
+    sink=st.sampled_from([None, None, "learned", 0.5]),
+    mixing=st.booleans(),
+    pattern=st.sampled_from([None, None, *PATTERNS]),
 )
-
-
-def attention_weights(layer):
-    """The weights of a `MultiHeadAttention` as the oracle wants them; grouped heads stay grouped."""
-    parts = {"query": layer._query_dense, "key": layer._key_dense, "value": layer._value_dense}
-    parts["output"] = layer._output_dense
-    return {name: (to_numpy(dense.kernel), to_numpy(dense.bias)) for name, dense in parts.items()}
+shift_invariant_layers = attention_layers.filter(lambda config: config.pattern in SHIFT_INVARIANT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -266,7 +326,7 @@ blocks = st.builds(
     Block,
     sizes=sizes,
     normalize_first=st.booleans(),
-    position=st.sampled_from([None, "rope"]),
+    position=st.sampled_from([None, *sorted(POSITIONS)]),
     grouped=st.booleans(),
     dropout=st.sampled_from([0.0, 0.3]),
     attention_dropout=st.sampled_from([None, 0.0, 0.4]),
@@ -274,3 +334,4 @@ blocks = st.builds(
     activation=st.sampled_from(["relu", "gelu"]),
     normalization=st.sampled_from(["layer", "rms"]),
 )
+fusable_blocks = blocks.filter(lambda config: config.position != "clipped")  # relative values need all scores

@@ -1,14 +1,12 @@
 """Law 8: sequences packed with `segment_ids` give what they give alone."""
 
-import dataclasses
-
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_tfm import layers
 from tests.numerics import assert_close, randomize, to_numpy
-from tests.properties.configurations import attention_layers, blocks, normal, seeds, sparingly
+from tests.properties.configurations import attention_layers, blocks, normal, seeds, shift_invariant_layers, sparingly
 
 LENGTHS = ((2, 3), (3, 2), (2, 1, 2))
 
@@ -19,14 +17,30 @@ def packed(parts):
     return np.concatenate(parts, axis=1), ids.astype("int32")
 
 
+def positions_of(lengths):
+    """int32 `[t + t' + ...]`: each sequence counts from 0."""
+    return np.concatenate([np.arange(length) for length in lengths]).astype("int32")
+
+
+@sparingly
+@given(config=shift_invariant_layers, lengths=st.sampled_from(LENGTHS), causal=st.booleans(), seed=seeds)
+def test_multi_head_attention(config, lengths, causal, seed):
+    assert_packed_equals_separate(config, lengths, causal, seed)
+
+
 @sparingly
 @given(config=attention_layers, lengths=st.sampled_from(LENGTHS), causal=st.booleans(), seed=seeds)
-def test_multi_head_attention(config, lengths, causal, seed):
+def test_multi_head_attention_with_positions(config, lengths, causal, seed):
+    """Patterns that count blocks or first tokens need to be told where each sequence starts."""
+    assert_packed_equals_separate(config, lengths, causal, seed, query_positions=positions_of(lengths))
+
+
+def assert_packed_equals_separate(config, lengths, causal, seed, **positions):
     rng = np.random.default_rng(seed)
     sizes, layer = config.sizes, config.make()
     parts = [normal(rng, sizes.batch, length, sizes.width) for length in lengths]
     x, ids = packed(parts)
-    together = layer(x, x, segment_ids=ids, use_causal_mask=causal)
+    together = layer(x, x, segment_ids=ids, use_causal_mask=causal, **positions)
     alone = [to_numpy(layer(part, part, use_causal_mask=causal)) for part in parts]
     assert_close(together, np.concatenate(alone, axis=1))
 
@@ -34,13 +48,19 @@ def test_multi_head_attention(config, lengths, causal, seed):
 @sparingly
 @given(config=attention_layers, seed=seeds)
 def test_cross_attention_with_segments_of_its_own(config, seed):
-    """Without window and position: those count across segments, whose queries and keys stand elsewhere."""
     rng = np.random.default_rng(seed)
-    sizes, layer = config.sizes, dataclasses.replace(config, window=None, position=None).make()
+    sizes, layer = config.sizes, config.make()
     queries = [normal(rng, sizes.batch, length, sizes.width) for length in (2, 3)]
     memories = [normal(rng, sizes.batch, length, sizes.width) for length in (3, 1)]
     (x, ids), (memory, key_ids) = packed(queries), packed(memories)
-    together = layer(x, memory, segment_ids=ids, key_segment_ids=key_ids)
+    together = layer(
+        x,
+        memory,
+        segment_ids=ids,
+        key_segment_ids=key_ids,
+        query_positions=positions_of((2, 3)),
+        key_positions=positions_of((3, 1)),
+    )
     alone = [to_numpy(layer(query, value)) for query, value in zip(queries, memories, strict=True)]
     assert_close(together, np.concatenate(alone, axis=1))
 

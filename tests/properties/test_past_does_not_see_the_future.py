@@ -1,5 +1,7 @@
 """Law 1: changing token t changes no output before t, in any configuration."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -22,6 +24,9 @@ from tests.properties.configurations import (
     sizes,
     sparingly,
 )
+
+# A pattern of the future alone leaves nothing under a causal mask.
+causal_layers = attention_layers.filter(lambda config: config.pattern != "neither causal nor far")
 
 
 def changed_from(rng, array, position, axis=1):
@@ -46,10 +51,12 @@ def assert_past_is_the_same(call, rng, array, axis=1, position=None):
 def test_attention(kernel, sizes, masks, seed, data):
     rng = np.random.default_rng(seed)
     length = sizes.queries
+    masks = dataclasses.replace(masks, pattern=None if masks.pattern == "neither causal nor far" else masks.pattern)
     parts = {**masks.draw(rng, sizes, keys=length), "causal": True}
     if parts["explicit"] is not None:
         parts["explicit"] |= np.eye(length, dtype=bool)
-    parts["key_padding"] = parts["query_padding"] = None
+    parts["key_padding"] = parts["query_padding"] = parts["prefix"] = None
+    parts = {name: part for name, part in parts.items() if "positions" not in name}
     query = normal(rng, sizes.batch, length, sizes.heads, sizes.key_dim)
     key = normal(rng, sizes.batch, length, sizes.shared, sizes.key_dim)
 
@@ -61,9 +68,9 @@ def test_attention(kernel, sizes, masks, seed, data):
 
 
 @sparingly
-@given(config=attention_layers, masks=masks, seed=seeds, training=st.booleans(), scores=st.booleans())
+@given(config=causal_layers, masks=masks, seed=seeds, training=st.booleans(), scores=st.booleans())
 def test_multi_head_attention(config, masks, seed, training, scores):
-    """Dropout on and off, scores asked for or not, windows, rotary positions, grouped heads, any other mask."""
+    """Any parts, dropout on and off, scores asked for or not, any other mask."""
     rng = np.random.default_rng(seed)
     sizes, layer = config.sizes, config.make()
     parts = Masks(explicit=masks.explicit, segments=masks.segments).draw(rng, sizes, keys=sizes.queries)
@@ -77,6 +84,46 @@ def test_multi_head_attention(config, masks, seed, training, scores):
         return call(x, x, return_attention_scores=True, **options)[0] if scores else call(x, x, **options)
 
     assert_past_is_the_same(attend, rng, normal(rng, sizes.batch, sizes.queries, sizes.width))
+
+
+@sparingly
+@given(config=causal_layers, seed=seeds)
+def test_by_positions_in_any_order(config, seed):
+    """Tokens in disorder, whose positions say which is the past: not the index counts."""
+    rng = np.random.default_rng(seed)
+    sizes, layer = config.sizes, config.make()
+    order = np.stack([rng.permutation(sizes.queries) for _ in range(sizes.batch)])
+    rows = np.arange(sizes.batch)[:, None]
+
+    def attend(in_order):
+        x = np.empty_like(in_order)
+        x[rows, order] = in_order
+        positions = np.empty_like(order)
+        positions[rows, order] = np.arange(sizes.queries)
+        output = to_numpy(layer(x, x, use_causal_mask=True, query_positions=positions.astype("int32")))
+        return output[rows, order]
+
+    x = normal(rng, sizes.batch, sizes.queries, sizes.width)
+    assert_past_is_the_same(attend, rng, x)
+    assert_close(attend(x), layer(x, x, use_causal_mask=True))
+
+
+@sparingly
+@given(config=causal_layers, seed=seeds)
+def test_a_prefix_is_seen_by_all_and_nothing_else_of_the_future(config, seed):
+    rng = np.random.default_rng(seed)
+    sizes, layer = dataclasses.replace(config, pattern=None, window=None).sizes, config.make()
+    prefix = 2
+    length = sizes.queries + prefix
+
+    def attend(x):
+        return layer(x, x, use_causal_mask=True, prefix_length=np.full(sizes.batch, prefix))
+
+    x = normal(rng, sizes.batch, length, sizes.width)
+    assert_past_is_the_same(attend, rng, x, position=rng.integers(prefix, length))
+    alone = dataclasses.replace(config, pattern=None, window=None).make()
+    first = alone(x[:, :prefix], x[:, :prefix])
+    assert_close(alone(x, x, use_causal_mask=True, prefix_length=np.full(sizes.batch, prefix))[:, :prefix], first)
 
 
 @pytest.mark.parametrize("axes, causal_axis", [((1,), 1), ((2,), 2), (-2, 2)])
@@ -102,7 +149,7 @@ def test_multi_head_attention_over_two_axes_counts_them_in_order():
 
 
 @sparingly
-@given(config=attention_layers, seed=seeds, as_tensor=st.booleans())
+@given(config=causal_layers, seed=seeds, as_tensor=st.booleans())
 def test_what_a_cache_holds_further_on_is_not_seen(config, seed, as_tensor):
     """Neither what lies in the unwritten part of a cache nor later tokens of the same call."""
     rng = np.random.default_rng(seed)

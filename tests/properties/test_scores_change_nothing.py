@@ -11,9 +11,9 @@ from tests.properties.configurations import (
     DTYPES,
     SOME_SIZES,
     AttentionLayer,
-    allowed,
     attention_layers,
     blocks,
+    layer_allowed,
     layer_arguments,
     masks,
     normal,
@@ -28,15 +28,18 @@ from tests.properties.configurations import (
 def test_multi_head_attention(config, masks, seed, training):
     rng = np.random.default_rng(seed)
     sizes, layer = config.sizes, config.make()
-    parts = {**masks.draw(rng, sizes), "window": config.window}
+    parts = {**masks.draw(rng, sizes), "window": config.window, "pattern": config.pattern}
     query, value = (normal(rng, sizes.batch, length, sizes.width) for length in (sizes.queries, sizes.keys))
     options = dict(training=training, **layer_arguments(parts))
     call = repeated_dropout(layer)
     output, scores = call(query, value, return_attention_scores=True, **options)
     assert_close(output, call(query, value, **options))
-    pairs = allowed(parts, sizes)
+    pairs = layer_allowed(parts, sizes)
     assert scores.shape == pairs.shape
-    assert_close(to_numpy(scores).sum(-1), pairs.any(-1))
+    if config.sink is not None and not config.mixing:
+        assert (to_numpy(scores).sum(-1) < 1).all()
+    elif not config.mixing:
+        assert_close(to_numpy(scores).sum(-1), pairs.any(-1))
     assert (to_numpy(scores)[~pairs] == 0).all()
 
 
