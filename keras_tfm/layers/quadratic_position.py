@@ -48,8 +48,8 @@ class QuadraticPosition(AttentionPosition):
 
     def __init__(self, grid_shape=None, centers_initializer=None, sharpness_initializer="ones", **kwargs):
         super().__init__(**kwargs)
-        if grid_shape is not None and not isinstance(grid_shape, (tuple, list)):
-            raise ValueError(f"`grid_shape` must be a tuple or None. Received: grid_shape={grid_shape!r}")
+        if grid_shape is not None and not (isinstance(grid_shape, (tuple, list)) and grid_shape):
+            raise ValueError(f"`grid_shape` must be a tuple of sizes or None. Received: grid_shape={grid_shape!r}")
         self.grid_shape = grid_shape and tuple(check_positive_integer("grid_shape", size) for size in grid_shape)
         if centers_initializer is None:
             centers_initializer = keras.initializers.RandomNormal(stddev=1.0)

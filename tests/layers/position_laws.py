@@ -1,0 +1,285 @@
+"""What every relative position promises: the numbers of its paper, and the laws through `MultiHeadAttention`."""
+
+import itertools
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_tfm.layers import MultiHeadAttention
+from keras_tfm.ops import KVCache
+from tests.layers.check_layer import check_layer
+from tests.layers.on_backend import weight_gradients
+from tests.numerics import assert_close, randomize, to_numpy, value_and_gradients
+
+BATCH, QUERIES, KEYS, HEADS, SIZE, VALUE_SIZE, WIDTH = 2, 3, 5, 4, 6, 7, 11
+
+
+class BiasOf(keras.layers.Layer):
+    """The hook `bias` as a layer."""
+
+    def __init__(self, position):
+        super().__init__()
+        self.position = position
+        self.built = True
+
+    def call(self, query, key, query_positions, key_positions):
+        return self.position.bias(query, key, query_positions, key_positions)
+
+
+class ValueBiasOf(keras.layers.Layer):
+    """The hook `value_bias` as a layer."""
+
+    def __init__(self, position):
+        super().__init__()
+        self.position = position
+        self.built = True
+
+    def call(self, scores, query_positions, key_positions):
+        return self.position.value_bias(scores, query_positions, key_positions)
+
+
+def weights_of(layer):
+    """The weights of a layer by their own names, as numpy."""
+    return {variable.name: to_numpy(variable) for variable in layer.weights}
+
+
+def built(make, heads=HEADS, shared=HEADS, size=SIZE, value_size=VALUE_SIZE):
+    """A fresh position with random weights."""
+    position = make()
+    position.build((None, None, heads, size), (None, None, shared, size), (None, None, shared, value_size))
+    return randomize(position)
+
+
+def tensors(*arrays):
+    """Floats as float32 and ints as int32."""
+    return [ops.convert_to_tensor(x, dtype="float32" if x.dtype.kind == "f" else "int32") for x in arrays]
+
+
+def forms_of_positions(batch, queries, keys, grid=1):
+    """Positions in each form: of one row, of each row, mixed; with keys after queries, gaps and repetitions."""
+    rng = np.random.default_rng(3)
+    rows = rng.integers(0, 40, (batch, queries)), rng.integers(0, 40, (batch, keys))
+    rows[1][:, -1] = rows[1][:, 0]
+    return [
+        (np.arange(queries) + 1, np.arange(keys)),
+        rows,
+        (np.arange(queries) * 3, rows[1]),
+        (rows[0], np.arange(keys) + 100_000 * grid),
+    ]
+
+
+def by_rows(positions, batch):
+    """`[T]` or `[B, T]` as `[B, T]`."""
+    return np.broadcast_to(positions, (batch, np.shape(positions)[-1]))
+
+
+def assert_bias_is(make, oracle, far=True):
+    """`bias` is `oracle(query, key, query_positions [B, T], key_positions [B, S], weights) -> [B, N, T, S]`.
+
+    In each form of positions and with shared key heads; the gradients are the oracle's finite differences.
+    """
+    for shared in (HEADS, HEADS // 2):
+        position = built(make, shared=shared)
+        for places in forms_of_positions(BATCH, QUERIES, KEYS)[: None if far else 3]:
+            query, key = _heads(QUERIES, HEADS), _heads(KEYS, shared)
+            received = position.bias(*tensors(query, key, *places))
+            assert keras.backend.standardize_dtype(received.dtype) == "float32"
+            expected = oracle(query, key, *(by_rows(each, BATCH) for each in places), weights_of(position))
+            assert received.shape[0] in (1, BATCH) and received.shape[1] in (1, HEADS)
+            assert_close(np.broadcast_to(to_numpy(received), expected.shape), expected, factor=2)
+    assert_gradients_are(make, oracle)
+
+
+def assert_gradients_are(make, oracle):
+    """Gradients of `bias` with respect to query, key and weights."""
+    for shared in (2, 1):
+        position = built(make, heads=2, shared=shared, size=2)
+        rng = np.random.default_rng(5)
+        query, key = rng.normal(size=(2, 2, 2, 2)), rng.normal(size=(2, 3, shared, 2))
+        places = forms_of_positions(2, 2, 3)[1]
+        weights = weights_of(position)
+        expected = oracle(query, key, *places, weights)
+        upstream = np.random.default_rng(7).normal(size=expected.shape)
+
+        def loss(query, key, *values, upstream=upstream, weights=weights, places=places):
+            return (upstream * oracle(query, key, *places, dict(zip(weights, values, strict=True)))).sum()
+
+        wanted = numeric_gradients(loss, [query, key, *weights.values()])
+        inputs, places = tensors(query, key), tensors(*places)
+        for which in (0, 1):
+            if np.abs(wanted[which]).max() == 0:
+                continue  # backends say `None` where nothing depends on an input
+
+            def hook(heads, which=which, position=position, inputs=inputs, places=places):
+                return position.bias(*inputs[:which], heads, *inputs[which + 1 :], *places)
+
+            _, gradients = value_and_gradients(hook, [(query, key)[which]], upstream)
+            assert_close(gradients, wanted[which : which + 1], factor=4)
+        if weights:
+            gradients = weight_gradients(BiasOf(position), (*inputs, *places), {}, {})
+            assert_close(gradients, wanted[2:], factor=4)
+
+
+def numeric_gradients(function, arrays, step=1e-4):
+    """Central differences of a scalar function of float64 arrays."""
+    gradients = [np.zeros(x.shape) for x in arrays]
+    for which, place in ((i, place) for i, x in enumerate(arrays) for place in np.ndindex(x.shape)):
+        values = []
+        for sign in (1, -1):
+            moved = [x.copy() for x in arrays]
+            moved[which][place] += sign * step
+            values.append(function(*moved))
+        gradients[which][place] = (values[0] - values[1]) / (2 * step)
+    return gradients
+
+
+def content_logits(query, key):
+    """`q · k / √H`, `[B, N, T, S]`."""
+    group = query.shape[2] // key.shape[2]
+    return np.einsum("btnh,bsnh->bnts", query, np.repeat(key, group, axis=2)) / math.sqrt(query.shape[-1])
+
+
+def attention_layer(position, shared=HEADS, size=SIZE, **arguments):
+    """A `MultiHeadAttention` with the position and random weights."""
+    layer = MultiHeadAttention(
+        HEADS, size, value_dim=VALUE_SIZE, num_key_value_heads=shared, position=position, **arguments
+    )
+    layer.build((None, None, WIDTH), (None, None, WIDTH))
+    return randomize(layer)
+
+
+def assert_attention_is(make, logits, value_terms=None, size=SIZE):
+    """Output and scores of `MultiHeadAttention` are those of whole logits `[B, N, T, S]` written from the paper.
+
+    Args:
+        make: returns a fresh position.
+        logits: function of query and key heads as projected, positions by rows, and the position's weights.
+        value_terms: function of the scores, positions by rows and weights that returns `[B, T, N, Hv]`.
+    """
+    for shared, places in itertools.product((HEADS, HEADS // 2), forms_of_positions(BATCH, QUERIES, KEYS)[:3]):
+        layer = attention_layer(make(), shared, size)
+        rng = np.random.default_rng(0)
+        x, memory = (rng.normal(size=(BATCH, length, WIDTH)) for length in (QUERIES, KEYS))
+        output, scores = layer(
+            *tensors(x, memory),
+            query_positions=tensors(places[0])[0],
+            key_positions=tensors(places[1])[0],
+            return_attention_scores=True,
+        )
+        query, key, value = (
+            _project(dense, each)
+            for dense, each in ((layer._query_dense, x), (layer._key_dense, memory), (layer._value_dense, memory))
+        )
+        places = [by_rows(each, BATCH) for each in places]
+        weights = weights_of(layer.position)
+        exponentials = np.exp(logits(query, key, *places, weights))
+        expected = exponentials / exponentials.sum(-1, keepdims=True)
+        assert_close(scores, expected, factor=4)
+        heads = np.einsum("bnts,bsnh->btnh", expected, np.repeat(value, HEADS // shared, axis=2))
+        if value_terms is not None:
+            heads = heads + value_terms(expected, *places, weights)
+        kernel, bias = (to_numpy(weight) for weight in layer._output_dense.weights)
+        assert_close(output, np.einsum("btnh,nhd->btd", heads, kernel) + bias, factor=4)
+        assert_close(
+            layer(*tensors(x, memory), query_positions=places[0], key_positions=places[1]), output, message="no scores"
+        )
+
+
+def assert_laws(make, shift=1000, size=SIZE, is_relative=True):
+    """Shifts change nothing, cached steps equal the full pass, left padding and packing equal each sequence alone."""
+    for shared in (HEADS, 1):
+        layer = attention_layer(make(), shared, size)
+        x = np.random.default_rng(1).normal(size=(BATCH, 7, WIDTH)).astype("float32")
+        expected = to_numpy(layer(x, x, use_causal_mask=True))
+        if is_relative:
+            for places in (np.arange(7) + shift, np.arange(7) + np.array([[shift], [3 * shift]])):
+                received = layer(x, x, query_positions=tensors(places)[0], use_causal_mask=True)
+                assert_close(received, expected, factor=4, message="shifted")
+        assert_cached_steps_are(layer, x, expected)
+        assert_left_padding_changes_nothing(layer, x)
+        assert_packed_is_separate(layer, x)
+
+
+def assert_cached_steps_are(layer, x, expected):
+    """Steps of one and of several tokens."""
+    for sizes in ([1] * 7, [3, 2, 2]):
+        cache, outputs, index = layer.create_cache(x.shape[0], 9), [], 0
+        for size in sizes:
+            token = x[:, index : index + size]
+            output, cache = layer(token, token, cache=cache, cache_update_index=index, use_causal_mask=True)
+            outputs.append(to_numpy(output))
+            cache, index = KVCache(*cache), index + size
+        assert_close(np.concatenate(outputs, axis=1), expected, factor=4, message=f"cached steps {sizes}")
+
+
+def assert_left_padding_changes_nothing(layer, x, pads=(3, 0)):
+    """Rows with padding on the left and positions that begin after it."""
+    is_real = np.arange(x.shape[1]) >= np.array(pads)[:, None]
+    places = np.maximum(np.arange(x.shape[1]) - np.array(pads)[:, None], 0)
+    padded = np.where(is_real[..., None], x, 9.0).astype("float32")
+    received = layer(padded, padded, query_positions=tensors(places)[0], padding_mask=is_real)
+    for row, pad in enumerate(pads):
+        alone = x[row : row + 1, pad:]
+        assert_close(received[row : row + 1, pad:], layer(alone, alone), factor=4, message="left padding")
+
+
+def assert_packed_is_separate(layer, x, first=3):
+    """Two sequences in one row, each with positions from 0."""
+    rest = x.shape[1] - first
+    segments = np.repeat([[0] * first + [1] * rest], x.shape[0], axis=0).astype("int32")
+    places = np.concatenate([np.arange(first), np.arange(rest)]).astype("int32")
+    received = layer(x, x, query_positions=tensors(places)[0], segment_ids=segments)
+    for part in (slice(None, first), slice(first, None)):
+        assert_close(received[:, part], layer(x[:, part], x[:, part]), factor=4, message="packed")
+
+
+def assert_finite_in_any_policy(make, size=SIZE):
+    """Outputs, scores and gradients of the weights are finite, and outputs near those in float32."""
+    x = np.random.default_rng(2).normal(size=(BATCH, 7, WIDTH)).astype("float32")
+    places = np.arange(7) + np.array([[0], [99_990]])
+    exact = attention_layer(make(), 2, size)
+    expected = exact(x, x, query_positions=tensors(places)[0])
+    for policy in ("mixed_bfloat16", "mixed_float16", "bfloat16"):
+        layer = attention_layer(make(), 2, size, dtype=policy)
+        layer.set_weights(exact.get_weights())
+        options = {"query_positions": tensors(places)[0]}
+        assert_close(layer(x, x, **options), expected, layer.compute_dtype, factor=3, message=policy)
+        bias = exact.position.bias(*tensors(*(_heads(7, HEADS, size),) * 2, places, places))
+        assert bias is None or np.isfinite(to_numpy(bias)).all()
+        gradients = weight_gradients(layer, tensors(x, x), options, {})
+        assert all(np.isfinite(gradient).all() for gradient in gradients if gradient is not None), policy
+
+
+def assert_is_a_layer(make, size=SIZE, zero_gradients=(), **others):
+    """The harness of all layers, for `MultiHeadAttention` with the position that `make(dtype=...)` returns."""
+    x = np.random.default_rng(0).normal(size=(BATCH, 5, WIDTH)).astype("float32")
+
+    def make_attention(dtype=None, **arguments):
+        position = make(dtype=dtype)
+        return MultiHeadAttention(
+            HEADS, size, value_dim=VALUE_SIZE, num_key_value_heads=2, position=position, dtype=dtype, **arguments
+        )
+
+    # The bias of the keys adds the same to all logits of a query.
+    zero_gradients = ("key/bias", *zero_gradients)
+    check_layer(make_attention, (x, x), skip=("lora", "int8"), zero_gradients=zero_gradients, **others)
+
+
+def _heads(length, number, size=SIZE):
+    return np.random.default_rng(length).normal(size=(BATCH, length, number, size))
+
+
+def _project(dense, x):
+    kernel, bias = (to_numpy(weight) for weight in dense.weights)
+    return np.einsum("btd,dnh->btnh", x, kernel) + bias
+
+
+def rotated_logits(rotate):
+    """The logits of a method that only turns heads: `rotate(heads [B, T, N, H], positions [B, T])` in numpy."""
+
+    def logits(query, key, query_positions, key_positions, weights):
+        return content_logits(rotate(query, query_positions), rotate(key, key_positions))
+
+    return logits
