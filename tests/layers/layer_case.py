@@ -52,9 +52,9 @@ class LayerCase:
         return keras.tree.flatten(layer(*inputs, **keywords, **self.options, **others))
 
     def built(self, **arguments):
-        """A fresh layer, built by a call, and every weight random."""
+        """A fresh layer, built by a symbolic call, and every weight random."""
         layer = self.make(**arguments)
-        self.call(layer)
+        self.call(layer, self.arguments(lambda x: keras.KerasTensor(x.shape, dtype=str(x.dtype))))
         return randomize(layer)
 
     def model(self, layer, outputs=slice(None)):

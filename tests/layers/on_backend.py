@@ -52,7 +52,7 @@ def _jax_gradients(layer, inputs, keywords, options):
         )
         return _random_sum(outputs)
 
-    return jax.grad(loss)(_values(layer.trainable_variables))
+    return jax.jit(jax.grad(loss))(_values(layer.trainable_variables))
 
 
 def _tensorflow_gradients(layer, inputs, keywords, options):
