@@ -7,24 +7,29 @@ from keras import ops
 from keras_tfm.layers.attention_masks import all_of, as_padding_mask
 
 
-class Step:
-    """A layer that is called with one tensor, and with the padding mask if it takes one.
+class Steps:
+    """Layers that are called in a row, each with one tensor, and with mask and training flag if it takes them.
+
+    It holds layers of the layer that made it, and no weights of its own.
 
     Args:
-        layer: a `keras.layers.Layer`.
+        layers: list of layers; `None` among them is left out.
     """
 
-    def __init__(self, layer):
-        self.layer = layer
-        parameters = inspect.signature(layer.call).parameters
-        self.takes_mask = "mask" in parameters
-        self.takes_training = "training" in parameters
+    def __init__(self, layers):
+        self._steps = [(layer, _options_of(layer)) for layer in layers if layer is not None]
 
     def __call__(self, x, mask, training):
-        options = {"training": training} if self.takes_training else {}
-        if self.takes_mask:
-            options["mask"] = mask
-        return self.layer(x, **options)
+        """Calls them on `x [B, T, D]`; `mask` is bool `[B, T]`, True at real tokens, or `None`."""
+        options = {"mask": mask, "training": training}
+        for layer, names in self._steps:
+            x = layer(x, **{name: options[name] for name in names})
+        return x
+
+
+def _options_of(layer):
+    parameters = inspect.signature(layer.call).parameters
+    return [name for name in ("mask", "training") if name in parameters]
 
 
 def attend(layer, query, value, **arguments):

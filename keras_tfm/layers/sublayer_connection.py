@@ -2,7 +2,7 @@
 
 import operator
 
-from keras_tfm.layers.sublayer_calls import Step
+from keras_tfm.layers.sublayer_calls import Steps
 
 # Where the norms of a sub-layer stand: on its input, on its output before the sum, or on the stream after the sum.
 PLACEMENTS = {
@@ -31,30 +31,24 @@ def feed_forward_reads(placement):
 class SublayerConnection:
     """What stands around a sub-layer: `end(x ⊕ after(f(before(x))))`.
 
-    It holds the layers of the block that made it, and no weights of its own.
+    It holds layers of the block that made it, and no weights of its own.
 
     Args:
-        before: layers between the stream and the sub-layer.
+        before: layers between the stream and the sub-layer; `None` is left out of all lists.
         after: layers between the sub-layer and the sum.
         residual: what is called with stream and update in place of a sum, or `None`.
         end: layers on the stream after the sum.
     """
 
     def __init__(self, before=(), after=(), residual=None, end=()):
-        self._before, self._after, self._end = ([Step(layer) for layer in layers] for layers in (before, after, end))
+        self._before, self._after, self._end = Steps(before), Steps(after), Steps(end)
         self._residual = operator.add if residual is None else residual
 
     def read(self, x, mask, training):
         """What the sub-layer reads from the stream `x [B, T, D]`; `mask` is bool `[B, T]`, True at real tokens."""
-        return _run(self._before, x, mask, training)
+        return self._before(x, mask, training)
 
     def write(self, x, update, mask, training):
         """The stream after the sub-layer's update."""
-        update = _run(self._after, update, mask, training)
-        return _run(self._end, self._residual(x, update), mask, training)
-
-
-def _run(steps, x, mask, training):
-    for step in steps:
-        x = step(x, mask, training)
-    return x
+        update = self._after(update, mask, training)
+        return self._end(self._residual(x, update), mask, training)

@@ -18,7 +18,7 @@ from keras_tfm.layers.parts import (
     serialize_part,
 )
 from keras_tfm.layers.stochastic_depth import StochasticDepth
-from keras_tfm.layers.sublayer_calls import Step
+from keras_tfm.layers.sublayer_calls import Steps
 from keras_tfm.layers.sublayer_connection import SublayerConnection, feed_forward_reads, norm_places
 
 _NORM_NAMES = {"input": "_layer_norm", "stream": "_layer_norm", "output": "_output_layer_norm"}
@@ -194,12 +194,11 @@ class TransformerBlock(KerasHubNames, keras.layers.Layer):
         }
         for name, part in parts.items():
             setattr(self, f"{sublayer}_{name}", part)
-        after = [norms.get("output"), parts["dropout"] if self.dropout else None, parts["stochastic_depth"]]
         return SublayerConnection(
-            before=[norms[place] for place in places if place == "input"],
-            after=[part for part in after if part is not None],
+            before=[norms.get("input")],
+            after=[norms.get("output"), parts["dropout"] if self.dropout else None, parts["stochastic_depth"]],
             residual=parts["residual"],
-            end=[norms[place] for place in places if place == "stream"],
+            end=[norms.get("stream")],
         )
 
     def _make_stochastic_depth(self, name):
@@ -213,14 +212,14 @@ class TransformerBlock(KerasHubNames, keras.layers.Layer):
 
     def _build_feed_forward(self, shape):
         self.feed_forward = self._make_feed_forward(shape)
-        self._feed_forward_step = Step(self.feed_forward)
+        self._feed_forward_steps = Steps([self.feed_forward])
         self._feed_forward_reads = feed_forward_reads(self._placement)
 
     def _feed_forward_update(self, sources, mask, training):
         """The stream after the feed-forward network; `sources` are what it may read, by `FEED_FORWARD_READS`."""
         connection = self.feed_forward_connection
         read = connection.read(sources[self._feed_forward_reads], mask, training)
-        update = self._feed_forward_step(read, mask, training)
+        update = self._feed_forward_steps(read, mask, training)
         return connection.write(sources["stream"], update, mask, training)
 
     def get_config(self):

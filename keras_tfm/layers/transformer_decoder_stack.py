@@ -111,7 +111,7 @@ class TransformerDecoderStack(TransformerStack):
         real = real_tokens(
             implicit_mask, "decoder_padding_mask", decoder_padding_mask, decoder_sequence, cache_update_index
         )
-        x = self._end.read(x, real, training)
+        x = self._end(x, real, training)
         return self._pack(x, outputs, cache is not None)
 
     def _pack(self, x, outputs, has_cache):

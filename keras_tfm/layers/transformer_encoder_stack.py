@@ -83,7 +83,7 @@ class TransformerEncoderStack(TransformerStack):
                 x, block_scores = x
                 scores.append(block_scores)
         real = real_tokens(all_of([mask, inputs_mask]), "padding_mask", padding_mask, inputs)
-        x = self._end.read(x, real, training)
+        x = self._end(x, real, training)
         return (x, scores) if return_attention_scores else x
 
     def compute_output_spec(self, inputs, *args, return_attention_scores=False, **kwargs):

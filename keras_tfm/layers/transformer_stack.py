@@ -6,7 +6,7 @@ import keras
 
 from keras_tfm.layers.block_arguments import check_size
 from keras_tfm.layers.parts import make_normalization, resolve_config, serialize_part
-from keras_tfm.layers.sublayer_connection import SublayerConnection
+from keras_tfm.layers.sublayer_calls import Steps
 
 _OWN_CONFIG = ("name", "trainable", "dtype")
 
@@ -72,7 +72,7 @@ class TransformerStack(keras.layers.Layer):
         if kind != "none":
             self.final_norm = make_normalization(kind, block.layer_norm_epsilon, self.dtype_policy, "final_norm")
             self.final_norm.build(shape)
-        self._end = SublayerConnection(before=[self.final_norm] if self.final_norm else [])
+        self._end = Steps([self.final_norm])
 
     def get_config(self):
         """The constructor's arguments."""
