@@ -4,6 +4,7 @@ import os
 import pathlib
 
 import hypothesis
+import keras
 import pytest
 
 _ROOT = pathlib.Path(__file__).parents[1]
@@ -21,3 +22,19 @@ def data_dir():
     if not path.is_dir():
         pytest.skip(f"no data sets at {path}: set KERAS_TFM_DATA to their folder")
     return path
+
+
+_TRAINING = {"examples", "training"}  # folders whose tests run programs for long; elsewhere most time goes to compiling
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quick_compilation(request):
+    """On JAX, compiles without optimizations where each of many small programs runs once."""
+    if keras.backend.backend() != "jax" or request.path.parent.name in _TRAINING:
+        yield
+        return
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

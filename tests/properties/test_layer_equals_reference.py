@@ -11,6 +11,7 @@ from tests.numerics import TOLERANCE, assert_close, layer_gradients, to_numpy
 from tests.properties.configurations import (
     DTYPES,
     attention_layers,
+    generously,
     layer_allowed,
     layer_arguments,
     layer_offset,
@@ -50,6 +51,7 @@ def rounded(arrays, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@generously
 @given(
     config=attention_layers.filter(lambda config: config.position in attention_oracle.POSITIONS),
     masks=masks,
