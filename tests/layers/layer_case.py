@@ -22,6 +22,7 @@ class LayerCase:
         output_dtype: of the float outputs, where it is not the compute dtype: one, or one for each output.
         passes_mask: whether the first output carries the mask of the first input; `None` if that can have none.
         own_mask: a mask that the layer makes itself, joined to that of the input.
+        trains: whether gradients pass; on TensorFlow none pass the writing of a cache.
         zero_gradients: parts of the paths of weights that no output depends on.
         unused: arguments that are taken for compatibility and not read, or not in the config.
         tolerance: factor on the tolerance of reduced precision.
@@ -36,6 +37,7 @@ class LayerCase:
     output_dtype: Any = None
     passes_mask: bool | None = True
     own_mask: Any = None
+    trains: bool = True
     zero_gradients: tuple = ()
     unused: tuple = ()
     tolerance: float = 2.0

@@ -43,14 +43,19 @@ def _values(variables):
     return [variable.value for variable in variables]
 
 
+def _with_weights(layer, trainable, others, *arguments, **options):
+    """Calls the layer with other values of its weights; `stateless_call` would leave out what `__call__` does."""
+    mapping = zip(layer.trainable_variables + layer.non_trainable_variables, [*trainable, *others], strict=True)
+    with keras.StatelessScope(state_mapping=list(mapping)):
+        return layer(*arguments, **options)
+
+
 def _jax_gradients(layer, inputs, keywords, options):
     import jax
 
     def loss(weights):
-        outputs, _ = layer.stateless_call(
-            weights, _values(layer.non_trainable_variables), *inputs, **keywords, **options
-        )
-        return _random_sum(outputs)
+        others = _values(layer.non_trainable_variables)
+        return _random_sum(_with_weights(layer, weights, others, *inputs, **keywords, **options))
 
     return jax.jit(jax.grad(loss))(_values(layer.trainable_variables))
 
@@ -75,7 +80,7 @@ def _jax_compiled(layer, inputs, keywords, options):
 
     @jax.jit
     def call(trainable, others, inputs, keywords):
-        return layer.stateless_call(trainable, others, *inputs, **keywords, **options)[0]
+        return _with_weights(layer, trainable, others, *inputs, **keywords, **options)
 
     return call(_values(layer.trainable_variables), _values(layer.non_trainable_variables), inputs, keywords)
 
