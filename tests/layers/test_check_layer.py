@@ -280,5 +280,6 @@ def test_python_that_reads_data_is_found():
             gain = 1.0 if float(ops.convert_to_numpy(ops.max(inputs))) > 0 else 2.0
             return super().call(inputs, training=training) * gain
 
-    with pytest.raises(Exception, match="Tracer|[Ss]ymbolic|numpy"):
+    # Keras fails to pass JAX's error on: it makes a new one of the same class out of the message.
+    with pytest.raises(Exception, match="Tracer|[Ss]ymbolic|numpy|_error_repr"):
         harness.check_compiled(LayerCase(ReadsData, (X,)))
