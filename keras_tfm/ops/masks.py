@@ -94,7 +94,7 @@ class AttentionMask:
         """bool `[B or 1, S]`, False at keys that no query may attend to; `None` where every key may be seen."""
         if self.is_only("is_causal", "window", "key_padding", "query_padding", "prefix_length"):
             return self.key_padding
-        return ops.any(self.materialize(query_length, key_length), axis=(1, 2))
+        return ops.any(self._with_rows(query_length, key_length), axis=(1, 2))
 
     def is_only(self, *names):
         """Whether no ingredient but the named ones is given; positions count as the ingredients that read them."""
