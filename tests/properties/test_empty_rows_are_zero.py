@@ -29,7 +29,7 @@ def test_attention_forward_and_backward(kernel, sizes, masks, seed, has_bias):
     parts = masks.draw(rng, sizes)
     if parts["explicit"] is None:
         parts["explicit"] = rng.random((sizes.batch, sizes.queries, sizes.keys)) < 0.7
-    parts["explicit"][0, ..., 1, :] = False
+    parts["explicit"][0, ..., -1, :] = False
     query = normal(rng, sizes.batch, sizes.queries, sizes.heads, sizes.key_dim)
     key, value = (normal(rng, sizes.batch, sizes.keys, sizes.shared, dim) for dim in (sizes.key_dim, sizes.value_dim))
     bias = normal(rng, 1, 1, 1, sizes.keys) if has_bias else None
