@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 from keras import ops as keras_ops
 
@@ -39,7 +39,8 @@ def changed_from(rng, array, position, axis=1):
 
 def assert_past_is_the_same(call, rng, array, axis=1, position=None):
     """`call` of an array, and of one with another future: what is before the change is equal, the rest is not."""
-    assume(array.shape[axis] > 1)
+    if array.shape[axis] == 1:
+        reject()
     position = rng.integers(1, array.shape[axis]) if position is None else position
     before, after = (to_numpy(call(each)) for each in (array, changed_from(rng, array, position, axis)))
     past = (slice(None),) * axis + (slice(None, position),)
