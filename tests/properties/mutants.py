@@ -73,12 +73,10 @@ MUTANTS = [
      "cached_equals_full"),
     ("a gate on the wrong input", LAYER, "self._gate_dense(query)", "self._gate_dense(ops.flip(query, 1))",
      "past_does_not_see_the_future"),
-    ("windows without the block before", WINDOWS, "self._blocks(x, 1, after, batch)", "self._blocks(x, 0, after,
-     batch)",
-     "../ops/test_sliding_window"),
-    ("the encoder's implicit mask dropped", "layers/transformer_encoder.py", "implicit_mask = all_of([mask,
-     inputs_mask])",
-     "implicit_mask = None", "padding_does_not_matter"),
+    ("windows without the block before", WINDOWS, "self._blocks(x, 1, after, batch)",
+     "self._blocks(x, 0, after, batch)", "../ops/test_sliding_window"),
+    ("the encoder's implicit mask dropped", "layers/transformer_encoder.py",
+     "implicit_mask = all_of([mask, inputs_mask])", "implicit_mask = None", "padding_does_not_matter"),
 ]  # fmt: skip
 
 
