@@ -53,11 +53,11 @@ def _with_weights(layer, trainable, others, *arguments, **options):
 def _jax_gradients(layer, inputs, keywords, options):
     import jax
 
-    def loss(weights):
-        others = _values(layer.non_trainable_variables)
-        return _random_sum(_with_weights(layer, weights, others, *inputs, **keywords, **options))
+    def loss(trainable, others, inputs, keywords):
+        return _random_sum(_with_weights(layer, trainable, others, *inputs, **keywords, **options))
 
-    return jax.jit(jax.grad(loss))(_values(layer.trainable_variables))
+    weights = _values(layer.trainable_variables), _values(layer.non_trainable_variables)
+    return jax.jit(jax.grad(loss))(*weights, inputs, keywords)
 
 
 def _tensorflow_gradients(layer, inputs, keywords, options):
