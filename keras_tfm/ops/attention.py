@@ -177,6 +177,7 @@ def _set(variable, value):
 
 
 def _request(query, key, value, mask=None, *, bias=None, scale=None, dropout=None, **others):
+    query, key, value = (ops.convert_to_tensor(x) for x in (query, key, value))
     if query.shape[2] % key.shape[2]:
         raise ValueError(
             "The number of key heads must divide the number of query heads. "

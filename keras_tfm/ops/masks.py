@@ -87,14 +87,15 @@ class AttentionMask:
                 if self.is_only("key_padding", "query_padding")
                 else self.materialize(query_length, key_length)
             )
-            rows = ops.any(mask, axis=-1)
+            rows = None if mask is None else ops.any(mask, axis=-1)
         return rows if self.query_padding is None else conjunction([rows, self.query_padding[:, None, :]])
 
     def live_keys(self, query_length, key_length):
         """bool `[B or 1, S]`, False at keys that no query may attend to; `None` where every key may be seen."""
         if self.is_only("is_causal", "window", "key_padding", "query_padding", "prefix_length"):
             return self.key_padding
-        return ops.any(self._with_rows(query_length, key_length), axis=(1, 2))
+        mask = self._with_rows(query_length, key_length)
+        return None if mask is None else ops.any(mask, axis=(1, 2))
 
     def is_only(self, *names):
         """Whether no ingredient but the named ones is given; positions count as the ingredients that read them."""

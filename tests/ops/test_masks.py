@@ -1,0 +1,54 @@
+"""AttentionMask: ingredients, what `&` and `|` make of them, and who is left with nothing."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keras_tfm import ops
+from tests.numerics import to_numpy
+from tests.properties.configurations import SOME_SIZES, allowed, attention_mask, masks, seeds
+
+SIZES = SOME_SIZES[0]
+T, S = SIZES.queries, SIZES.keys
+
+
+def pairs(mask):
+    """bool `[B, N, T, S]`, query padding included."""
+    dense = mask.materialize(T, S)
+    dense = np.ones((1, 1, 1, 1), bool) if dense is None else to_numpy(dense)
+    if mask.query_padding is not None:
+        dense = dense & to_numpy(mask.query_padding)[:, None, :, None]
+    return np.broadcast_to(dense, (SIZES.batch, SIZES.heads, T, S))
+
+
+@given(first=masks, second=masks, third=masks, seed=seeds)
+def test_and_and_or_are_those_of_the_pairs(first, second, third, seed):
+    rng = np.random.default_rng(seed)
+    drawn = [each.draw(rng, SIZES) for each in (first, second, third)]
+    (a, b, c), (x, y, z) = map(attention_mask, drawn), (allowed(parts, SIZES) for parts in drawn)
+    np.testing.assert_array_equal(pairs(a), x)
+    np.testing.assert_array_equal(pairs(a & b), x & y)
+    np.testing.assert_array_equal(pairs(a | b), x | y)
+    np.testing.assert_array_equal(pairs((a | b) & c), (x | y) & z)
+    np.testing.assert_array_equal(pairs(a & b | c), x & y | z)
+
+
+@given(first=masks, second=masks, either=st.booleans(), seed=seeds)
+def test_rows_and_keys_in_use(first, second, either, seed):
+    rng = np.random.default_rng(seed)
+    drawn = [each.draw(rng, SIZES) for each in (first, second)]
+    a, b = map(attention_mask, drawn)
+    mask = a | b if either else a & b
+    dense = pairs(mask)
+    rows = mask.live_rows(T, S)
+    assert rows is not None or dense.any(-1).all()
+    if rows is not None:
+        np.testing.assert_array_equal(np.broadcast_to(to_numpy(rows), dense.shape[:-1]), dense.any(-1))
+    keys = mask.live_keys(T, S)
+    if keys is not None:
+        np.testing.assert_array_equal(np.broadcast_to(to_numpy(keys), (SIZES.batch, S)), dense.any((1, 2)))
+
+
+def test_nothing_given_allows_all():
+    assert ops.AttentionMask().materialize(T, S) is None
+    assert (ops.AttentionMask() | ops.AttentionMask(is_causal=True)).materialize(T, S) is None
