@@ -12,6 +12,7 @@ from tests.layers.position_laws import (
     assert_finite_in_any_policy,
     assert_is_a_layer,
     assert_laws,
+    assert_windows_are_the_whole,
     attention_layer,
     built,
     content_logits,
@@ -91,6 +92,10 @@ def test_under_a_causal_mask_symmetric_is_causal():
     x = np.random.default_rng(0).normal(size=(2, 5, 11)).astype("float32")
     outputs = [to_numpy(attention_layer(Alibi(each))(x, x, use_causal_mask=True)) for each in ("symmetric", "causal")]
     assert_close(*outputs)
+
+
+def test_sliding_windows():
+    assert_windows_are_the_whole(Alibi)
 
 
 def test_reduced_precision():

@@ -19,6 +19,7 @@ from tests.layers.position_laws import (
     assert_finite_in_any_policy,
     assert_is_a_layer,
     assert_laws,
+    assert_windows_are_the_whole,
     built,
     by_rows,
     content_logits,
@@ -117,6 +118,10 @@ def test_the_value_bias_sees_the_scores_after_dropout():
     dropped = to_numpy(layer(*tensors(x, x), training=True)) * 7 / 4  # scores are 1/7, kept ones are doubled
     assert_close(dropped, np.round(dropped))
     assert np.unique(np.round(dropped)).size > 1
+
+
+def test_sliding_windows():
+    assert_windows_are_the_whole(without_values)
 
 
 def test_reduced_precision():

@@ -14,6 +14,7 @@ from tests.layers.position_laws import (
     assert_gradients_are,
     assert_is_a_layer,
     assert_laws,
+    assert_windows_are_the_whole,
     built,
     tensors,
     weights_of,
@@ -151,11 +152,15 @@ def test_shared_embeddings_stay_shared_through_a_file(tmp_path):
     assert_close(copy(x), model(x))
 
 
+def test_sliding_windows():
+    assert_windows_are_the_whole(lambda: DisentangledPosition(30, num_buckets=6))
+
+
 def test_reduced_precision():
     assert_finite_in_any_policy(lambda: DisentangledPosition(4))
 
 
-@pytest.mark.parametrize("arguments, _", CASES[2:4])
+@pytest.mark.parametrize("arguments, _", CASES[3:4])
 def test_as_a_layer(arguments, _):
     assert_is_a_layer(lambda **others: DisentangledPosition(**arguments, **others))
 

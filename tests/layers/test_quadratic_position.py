@@ -11,13 +11,14 @@ from tests.layers.position_laws import (
     assert_finite_in_any_policy,
     assert_is_a_layer,
     assert_laws,
+    assert_windows_are_the_whole,
     attention_layer,
     built,
     content_logits,
     tensors,
     weights_of,
 )
-from tests.numerics import assert_close, to_numpy
+from tests.numerics import assert_close, randomize, to_numpy
 
 
 def bias_in_numpy(grid_shape=None):
@@ -71,6 +72,19 @@ def test_laws_on_a_grid():
     assert np.abs(to_numpy(layer(x, x, query_positions=tensors(np.arange(12) + 1)[0])) - to_numpy(expected)).max() > 0.1
 
 
+def test_an_image_needs_no_flattening():
+    """`attention_axes` count the pixels row by row, as the grid does."""
+    layer = MultiHeadAttention(4, 6, attention_axes=(1, 2), position=QuadraticPosition((3, 4)))
+    x = np.random.default_rng(0).normal(size=(2, 3, 4, 11)).astype("float32")
+    layer.build(x.shape, x.shape)
+    randomize(layer)
+    flat = MultiHeadAttention(4, 6, position=layer.position)
+    rows = x.reshape(2, 12, 11)
+    flat.build(rows.shape, rows.shape)
+    flat.set_weights(layer.get_weights())
+    assert_close(layer(x, x), to_numpy(flat(rows, rows)).reshape(2, 3, 4, 11))
+
+
 def test_nine_sharp_heads_are_a_convolution():
     """Theorem 1 of the paper: heads centred on the pixels of a 3 x 3 kernel compute its convolution."""
     height, width, channels, filters = 5, 7, 2, 3
@@ -101,6 +115,10 @@ def test_weights_start_apart():
     assert weights["centers"].shape == (9, 2)
     assert len(np.unique(weights["centers"])) == 18
     assert_close(weights["sharpness"], np.ones(9))
+
+
+def test_sliding_windows():
+    assert_windows_are_the_whole(QuadraticPosition)
 
 
 def test_reduced_precision():

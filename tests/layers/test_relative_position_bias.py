@@ -14,6 +14,7 @@ from tests.layers.position_laws import (
     assert_finite_in_any_policy,
     assert_is_a_layer,
     assert_laws,
+    assert_windows_are_the_whole,
     attention_layer,
     built,
     content_logits,
@@ -69,6 +70,10 @@ def test_attention_is_the_papers(bidirectional):
 @pytest.mark.parametrize("bidirectional", [True, False])
 def test_laws(bidirectional):
     assert_laws(lambda: RelativePositionBias(8, 16, bidirectional))
+
+
+def test_sliding_windows():
+    assert_windows_are_the_whole(lambda: RelativePositionBias(8, 16))
 
 
 def test_reduced_precision():

@@ -12,6 +12,7 @@ from tests.layers.position_laws import (
     assert_finite_in_any_policy,
     assert_is_a_layer,
     assert_laws,
+    assert_windows_are_the_whole,
     built,
     tensors,
     weights_of,
@@ -69,6 +70,10 @@ def test_distances_are_exact_far_from_the_start():
 def test_the_width_of_the_sinusoids():
     assert weights_of(built(TransformerXLPosition, heads=3, shared=3, size=5))["kernel"].shape == (16, 3, 5)
     assert weights_of(built(lambda: TransformerXLPosition(8)))["kernel"].shape == (8, 4, 6)
+
+
+def test_sliding_windows():
+    assert_windows_are_the_whole(TransformerXLPosition)
 
 
 def test_reduced_precision():
