@@ -51,7 +51,7 @@ MUTANTS = [
      "scores_change_nothing"),
     ("the sink left out of the sum", REFERENCE, " + ops.exp(sink - largest))", ")", "layer_equals_reference"),
     ("mixing without its mask", REFERENCE, "return _visible(mixed, mask)", "return mixed", "layer_equals_reference"),
-    ("soft cap before the scale", REFERENCE, "request.logit_soft_cap * ops.tanh(logits / request.logit_soft_cap)",
+    ("soft cap not scaled back", REFERENCE, "request.logit_soft_cap * ops.tanh(logits / request.logit_soft_cap)",
      "ops.tanh(logits / request.logit_soft_cap)", "kernels_equal_reference"),
     ("key heads shared in another order", REFERENCE,
      "folded = ops.reshape(heads, (batch, num_shared, num_heads // num_shared * length, width))",
