@@ -7,7 +7,7 @@ from keras_tfm.layers.gated_feed_forward import GATED_ACTIVATIONS
 from keras_tfm.layers.layer_scale import LayerScale
 from keras_tfm.layers.re_zero import ReZero
 from keras_tfm.layers.residual import Residual
-from keras_tfm.layers.sublayer_connection import PLACEMENTS
+from keras_tfm.layers.sublayer_connection import PLACEMENTS, feed_forward_reads
 
 RESIDUALS = {"deepnorm": DeepNorm, "layer_scale": LayerScale, "rezero": ReZero}
 FEED_FORWARDS = ("gated", *GATED_ACTIVATIONS)
@@ -52,6 +52,15 @@ def resolve_placement(placement, normalize_first, residual):
             f"Received: residual={residual!r}, placement={placement!r}, normalize_first={normalize_first}"
         )
     return resolved
+
+
+def check_decoder_placement(placement, has_encoder):
+    """Refuses cross attention where attention and feed-forward network stand side by side."""
+    if has_encoder and feed_forward_reads(placement) != "stream":
+        raise ValueError(
+            "A parallel `placement` has no place for cross attention: call the layer without `encoder_sequence`. "
+            f"Received: placement={placement!r}"
+        )
 
 
 def check_residual(residual):

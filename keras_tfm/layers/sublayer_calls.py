@@ -5,6 +5,7 @@ import inspect
 from keras import ops
 
 from keras_tfm.layers.attention_masks import all_of, as_padding_mask
+from keras_tfm.layers.cache_forms import is_stacked_cache
 
 
 class Steps:
@@ -46,6 +47,36 @@ def attend(layer, query, value, **arguments):
     output, *rest = results
     scores = rest.pop(0) if returns_scores else None
     return output, scores, rest[0] if rest else None
+
+
+def cross_positions(layer, x, positions, index, memory, cache):
+    """The positions of a cross attention that goes by them, where the queries do not simply count from 0.
+
+    Args:
+        layer: the cross attention; one without position method, window or pattern needs none.
+        x: the queries' tokens `[B, T, D]`.
+        positions: where they stand, or `None` for `index` on.
+        index: where they stand in the self-attention's cache, or `None` without one.
+        memory: what is attended to `[B, S, E]`; not read if there is a cache of it.
+        cache: the cross attention's cache, or `None`.
+
+    Returns:
+        Call arguments, by name.
+    """
+    goes_by = (getattr(layer, name, None) for name in ("position", "sliding_window", "attention_pattern"))
+    if (positions is None and index is None) or all(part is None for part in goes_by):
+        return {}
+    if positions is None:
+        positions = ops.arange(ops.shape(x)[1], dtype="int32") + ops.cast(index, "int32")
+    if cache is not None:
+        memory = cache[:, 0] if is_stacked_cache(cache) else cache[0]
+    return {"query_positions": positions, "key_positions": ops.arange(ops.shape(memory)[1], dtype="int32")}
+
+
+def project_memory(layer, memory, padding_mask):
+    """The cache of what a cross attention attends to; the mask goes to layers whose caches need it already."""
+    takes_mask = "padding_mask" in inspect.signature(layer.project_memory).parameters
+    return layer.project_memory(memory, padding_mask=padding_mask) if takes_mask else layer.project_memory(memory)
 
 
 def real_tokens(implicit_mask, argument, padding_mask, x, index=None):

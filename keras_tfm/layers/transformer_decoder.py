@@ -3,12 +3,11 @@
 import keras
 
 from keras_tfm.layers.attention_masks import all_of
-from keras_tfm.layers.block_arguments import check_memory
+from keras_tfm.layers.block_arguments import check_decoder_placement, check_memory
 from keras_tfm.layers.block_specs import block_spec
 from keras_tfm.layers.deep_norm import DeepNorm
 from keras_tfm.layers.parts import resolve_config
-from keras_tfm.layers.sublayer_calls import attend, real_tokens
-from keras_tfm.layers.sublayer_connection import feed_forward_reads
+from keras_tfm.layers.sublayer_calls import attend, cross_positions, real_tokens
 from keras_tfm.layers.transformer_block import TransformerBlock
 
 
@@ -24,7 +23,7 @@ class TransformerDecoder(TransformerBlock):
             normalize_first, attention_dropout, activation_dropout, num_key_value_heads, normalization, feed_forward,
             placement, residual, stochastic_depth, use_bias, num_layers: as `TransformerEncoder` has them. The parallel
             placements need a decoder without cross attention.
-        position: relative positions of the self-attention; cross attention has none.
+        position: relative positions of the self-attention; cross attention has those of its own layer.
         attention: as `TransformerEncoder` has it, for the self-attention.
         cross_attention: `None` for `MultiHeadAttention` by the arguments above, or a layer to copy.
         **kwargs: `keras.layers.Layer` arguments.
@@ -37,9 +36,9 @@ class TransformerDecoder(TransformerBlock):
         encoder_padding_mask: bool `[B, S]`.
         encoder_attention_mask: bool `[B, T, S]`, which query sees which encoder position.
         self_attention_cache: `KVCache` of `[B, M, K, H]`, or a tensor `[B, 2, M, K, H]`.
-        self_attention_cache_update_index: int or int32 scalar, position of the first of the T tokens.
+        self_attention_cache_update_index: int or int32 scalar, where the first of the T tokens stands.
         cross_attention_cache: `KVCache` of `[B, S, K, H]`, or a tensor `[B, 2, S, K, H]`.
-        cross_attention_cache_update_index: 0 to fill the cross attention's cache, `None` to use it as it is.
+        cross_attention_cache_update_index: 0 to fill that cache, `None` to use it as it is.
         use_causal_mask: whether a token sees only itself and those before. Defaults to `True`.
         training: whether dropout applies.
         return_attention_scores: also return the scores: `[B, N, T, T]` of self-attention, and `[B, N, T, S]` of cross
@@ -48,8 +47,7 @@ class TransformerDecoder(TransformerBlock):
         key_segment_ids: int `[B, M]`, the segments of a self-attention cache.
         encoder_segment_ids: int `[B, S]`: tokens attend to the encoder's positions of their own segment.
         positions: int `[T]` or `[B, T]`, where the tokens stand; `None` means by index.
-        key_positions: int `[M]` or `[B, M]`, where the tokens of the whole cache stand; needed with `positions` and a
-            cache.
+        key_positions: int `[M]` or `[B, M]`, where the whole cache stands; needed with `positions` and a cache.
         prefix_length: int `[B]`: all tokens see those before this position (prefix language model).
         mask, decoder_sequence_mask, encoder_sequence_mask: the implicit masks, filled in by Keras.
 
@@ -62,8 +60,8 @@ class TransformerDecoder(TransformerBlock):
         as it is.
 
     Raises:
-        ValueError: cross attention is there and no encoder sequence, or the other way round; one cache without the
-            other; a mask that does not fit.
+        ValueError: cross attention without encoder sequence, or the other way round; one cache without the other; a
+            mask that does not fit; arguments that contradict each other.
 
     Reference:
         Vaswani et al. 2017, section 3.1.
@@ -116,7 +114,7 @@ class TransformerDecoder(TransformerBlock):
         """Makes the parts for a decoder sequence `[B, T, D]` and, if given, an encoder sequence `[B, S, E]`."""
         self._shapes = (decoder_sequence_shape, encoder_sequence_shape)
         self._has_encoder = encoder_sequence_shape is not None
-        self._check_placement()
+        check_decoder_placement(self._placement, self._has_encoder)
         self._build_self_attention(decoder_sequence_shape, "self_attention")
         if self._has_encoder:
             self.cross_attention = self._make_attention(
@@ -125,13 +123,6 @@ class TransformerDecoder(TransformerBlock):
             self.cross_attention_connection = self._connect("cross_attention", decoder_sequence_shape)
         self._build_feed_forward(decoder_sequence_shape)
         self.feed_forward_connection = self._connect("feed_forward", decoder_sequence_shape)
-
-    def _check_placement(self):
-        if self._has_encoder and feed_forward_reads(self._placement) != "stream":
-            raise ValueError(
-                "A parallel `placement` has no place for cross attention: call the layer without `encoder_sequence`. "
-                f"Received: placement={self.placement!r}"
-            )
 
     def _deep_norm_of(self, num_layers):
         return DeepNorm.of_decoder(num_layers, self._has_encoder)
@@ -202,13 +193,16 @@ class TransformerDecoder(TransformerBlock):
                 attention_mask=encoder_attention_mask,
                 segment_ids=None if encoder_segment_ids is None else segment_ids,
                 key_segment_ids=encoder_segment_ids,
+                **cross_positions(
+                    self.cross_attention, decoder_sequence, positions, index, encoder_sequence, cross_attention_cache
+                ),
                 training=training,
                 return_attention_scores=return_attention_scores,
             )
             x = self.cross_attention_connection.write(x, update, real, training)
 
         x = self._feed_forward_update({"inputs": decoder_sequence, "normalized": read, "stream": x}, real, training)
-        results = [x, self_scores, cross_scores, self_cache, cross_cache]
+        results = x, self_scores, cross_scores, self_cache, cross_cache
         results = tuple(result for result in results if result is not None)
         return results[0] if len(results) == 1 else results
 

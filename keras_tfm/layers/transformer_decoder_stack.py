@@ -4,7 +4,7 @@ import keras
 
 from keras_tfm.layers.attention_masks import all_of
 from keras_tfm.layers.decoder_cache import DecoderCache
-from keras_tfm.layers.sublayer_calls import real_tokens
+from keras_tfm.layers.sublayer_calls import project_memory, real_tokens
 from keras_tfm.layers.transformer_decoder import TransformerDecoder
 from keras_tfm.layers.transformer_stack import TransformerStack
 
@@ -127,7 +127,7 @@ class TransformerDecoderStack(TransformerStack):
         """Whether the blocks were built with cross attention."""
         return self.blocks[0].cross_attention is not None
 
-    def create_cache(self, batch_size, length, encoder_sequence=None):
+    def create_cache(self, batch_size, length, encoder_sequence=None, encoder_padding_mask=None):
         """An empty cache for `length` positions; the cross attention's keys and values are already computed.
 
         The stack must be built.
@@ -136,6 +136,8 @@ class TransformerDecoderStack(TransformerStack):
             batch_size: B, an int or int32 scalar.
             length: how many positions are going to be decoded.
             encoder_sequence: float `[B, S, E]`, needed with cross attention.
+            encoder_padding_mask: bool `[B, S]`, for attention layers whose caches are sums over what is real
+                (`LinearAttention`). Others get it by each call.
 
         Raises:
             ValueError: `encoder_sequence` is missing, or given to a stack without cross attention.
@@ -148,7 +150,10 @@ class TransformerDecoderStack(TransformerStack):
         own = tuple(block.self_attention.create_cache(batch_size, length) for block in self.passes)
         if not self.has_cross_attention:
             return DecoderCache(own)
-        return DecoderCache(own, tuple(block.cross_attention.project_memory(encoder_sequence) for block in self.passes))
+        memory = (
+            project_memory(block.cross_attention, encoder_sequence, encoder_padding_mask) for block in self.passes
+        )
+        return DecoderCache(own, tuple(memory))
 
     def compute_output_spec(
         self, decoder_sequence, encoder_sequence=None, *args, cache=None, return_attention_scores=False, **kwargs

@@ -51,7 +51,10 @@ class TransformerStack(keras.layers.Layer):
         count = self.num_layers if self.num_distinct_layers is None else self.num_distinct_layers
         config = {**self._block_config, **template.given_parts(), "dtype": self.dtype_policy}
         rates = [template.stochastic_depth * (i + 1) / count for i in range(count)]
-        return [self.block_class.from_config({**config, "stochastic_depth": rate}) for rate in rates]
+        return [
+            self.block_class.from_config({**config, "stochastic_depth": rate, "name": f"block_{i}"})
+            for i, rate in enumerate(rates)
+        ]
 
     @property
     def passes(self):
