@@ -6,17 +6,15 @@ import pytest
 
 from keras_tfm.layers.alibi import Alibi
 from keras_tfm.ops.relative_positions import alibi_slopes
+from tests.layers.position_hooks import assert_bias_is, built, tensors
 from tests.layers.position_laws import (
     assert_attention_is,
-    assert_bias_is,
     assert_finite_in_any_policy,
     assert_is_a_layer,
     assert_laws,
     assert_windows_are_the_whole,
     attention_layer,
-    built,
     content_logits,
-    tensors,
 )
 from tests.numerics import assert_close, to_numpy
 

@@ -8,25 +8,27 @@ import pytest
 from keras_tfm.layers import MultiHeadAttention
 from keras_tfm.layers.clipped_relative_position import ClippedRelativePosition
 from tests.layers.on_backend import weight_gradients
-from tests.layers.position_laws import (
+from tests.layers.position_hooks import (
     BATCH,
     HEADS,
     KEYS,
     QUERIES,
     ValueBiasOf,
-    assert_attention_is,
     assert_bias_is,
-    assert_finite_in_any_policy,
-    assert_is_a_layer,
-    assert_laws,
-    assert_windows_are_the_whole,
     built,
     by_rows,
-    content_logits,
     forms_of_positions,
     numeric_gradients,
     tensors,
     weights_of,
+)
+from tests.layers.position_laws import (
+    assert_attention_is,
+    assert_finite_in_any_policy,
+    assert_is_a_layer,
+    assert_laws,
+    assert_windows_are_the_whole,
+    content_logits,
 )
 from tests.numerics import assert_close, to_numpy, value_and_gradients
 

@@ -8,16 +8,13 @@ import pytest
 
 from keras_tfm.layers import MultiHeadAttention
 from keras_tfm.layers.disentangled_position import DisentangledPosition
+from tests.layers.position_hooks import assert_gradients_are, built, tensors, weights_of
 from tests.layers.position_laws import (
     assert_attention_is,
     assert_finite_in_any_policy,
-    assert_gradients_are,
     assert_is_a_layer,
     assert_laws,
     assert_windows_are_the_whole,
-    built,
-    tensors,
-    weights_of,
 )
 from tests.numerics import assert_close, randomize, to_numpy
 

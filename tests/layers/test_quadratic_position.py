@@ -5,18 +5,15 @@ import pytest
 
 from keras_tfm.layers import MultiHeadAttention
 from keras_tfm.layers.quadratic_position import QuadraticPosition
+from tests.layers.position_hooks import assert_bias_is, built, tensors, weights_of
 from tests.layers.position_laws import (
     assert_attention_is,
-    assert_bias_is,
     assert_finite_in_any_policy,
     assert_is_a_layer,
     assert_laws,
     assert_windows_are_the_whole,
     attention_layer,
-    built,
     content_logits,
-    tensors,
-    weights_of,
 )
 from tests.numerics import assert_close, randomize, to_numpy
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from keras_tfm.layers.rotary_embedding import RotaryEmbedding
+from tests.layers.position_hooks import tensors
 from tests.layers.position_laws import (
     WIDTH,
     assert_attention_is,
@@ -17,7 +18,6 @@ from tests.layers.position_laws import (
     assert_left_padding_changes_nothing,
     attention_layer,
     rotated_logits,
-    tensors,
 )
 from tests.numerics import assert_close, to_numpy, value_and_gradients
 

@@ -6,16 +6,13 @@ import numpy as np
 import pytest
 
 from keras_tfm.layers.transformer_xl_position import TransformerXLPosition
+from tests.layers.position_hooks import assert_bias_is, built, tensors, weights_of
 from tests.layers.position_laws import (
     assert_attention_is,
-    assert_bias_is,
     assert_finite_in_any_policy,
     assert_is_a_layer,
     assert_laws,
     assert_windows_are_the_whole,
-    built,
-    tensors,
-    weights_of,
 )
 from tests.numerics import assert_close, to_numpy
 
