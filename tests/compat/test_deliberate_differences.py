@@ -179,3 +179,12 @@ def test_ids_and_positions_outside_their_tables_are_refused():
 def test_far_positions_are_distinct_in_bfloat16():
     encodings = layers.SinePositionEncoding(dtype="bfloat16")(np.zeros((1, 1024, 64), "float32"))
     assert len(np.unique(to_numpy(encodings)[0][0], axis=0)) == 1024
+
+
+def test_heads_of_one_feature_have_their_bias_on_the_right_axis():
+    """Keras on TensorFlow adds it along the tokens where these are as many as the heads."""
+    layer, x = layers.MultiHeadAttention(N, 1, bias_initializer="random_normal"), normal(B, N, D)
+    layer.build(x.shape, x.shape)
+    kernel, bias = map(keras.ops.convert_to_numpy, (layer.query_dense.kernel, layer.query_dense.bias))
+    expected = np.einsum("btd,dnh->btnh", x, kernel) + bias
+    assert_same(expected, layer.query_dense(x))
