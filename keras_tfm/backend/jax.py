@@ -25,6 +25,9 @@ def _run_cudnn(request):
         None if is_causal else request.mask.materialize(request.query_length, request.key_length, open_empty_rows=True)
     )
     bias = request.bias()
+    if bias is not None:  # less what all of a row have in common, for which half precision has no room
+        seen = bias if mask is None else jnp.where(mask, bias, -1e30)
+        bias = bias - jax.lax.stop_gradient(jnp.max(seen, axis=-1, keepdims=True))
     output = jax.nn.dot_product_attention(
         request.query,
         request.key,

@@ -33,8 +33,12 @@ def _additive_mask(request):
     bias = request.bias()
     if bias is None:
         return mask
-    bias = bias.to(request.query.dtype)
-    return bias if mask is None else torch.where(mask, bias, torch.finfo(bias.dtype).min)
+    if mask is not None:
+        bias = torch.where(mask, bias, -1e30)
+    # A softmax does not see what all of a row have in common, and half precision has no room for it.
+    bias = bias - bias.detach().amax(-1, keepdim=True)
+    dtype = request.query.dtype
+    return bias.clamp(min=torch.finfo(dtype).min).to(dtype)
 
 
 KERNELS = (Kernel("torch_sdpa", _why_not_sdpa, _run_sdpa),)

@@ -79,4 +79,7 @@ def resolve_config(value):
 
 def serialize_part(value):
     """The config of a part; names and `None` stay as they are."""
-    return keras.saving.serialize_keras_object(value) if isinstance(value, keras.layers.Layer) else value
+    if not isinstance(value, keras.layers.Layer):
+        return value
+    keras.saving.serialize_keras_object(value)  # Keras 3.15 marks a shared object from its second time on only
+    return keras.saving.serialize_keras_object(value)

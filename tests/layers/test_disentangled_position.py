@@ -139,7 +139,6 @@ def test_shared_embeddings_are_there_once():
     assert model.get_layer("first").position.embeddings is model.get_layer("second").position.embeddings
 
 
-@pytest.mark.xfail(strict=True, reason="Keras 3.15 marks the first of two parts that are one after it was copied")
 def test_shared_embeddings_stay_shared_through_a_file(tmp_path):
     model = randomize(shared_model())
     model.save(tmp_path / "model.keras")

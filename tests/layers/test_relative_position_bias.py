@@ -115,7 +115,6 @@ def test_one_instance_has_its_weights_once_and_gets_the_gradients_of_all_layers(
         assert np.abs(to_numpy(model.get_layer(name)(x, x)) - output).max() > 1e-3
 
 
-@pytest.mark.xfail(strict=True, reason="Keras 3.15 marks the first of two parts that are one after it was copied")
 def test_one_instance_stays_shared_through_a_file(tmp_path):
     model = randomize(shared_model())
     model.save(tmp_path / "model.keras")

@@ -98,3 +98,19 @@ def test_a_bias_broadcasts(kernel, shape):
         output, _ = ops.attention(*tensors, mask, bias=keras_ops.convert_to_tensor(bias))
     real = np.broadcast_to((np.arange(7)[None] < [[7], [4]])[:, None, None], (2, 6, 5, 7))
     assert_close(output, oracles.attention(query, key, value, real, bias=bias)[0])
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_large_bias_that_a_row_has_in_common_is_not_rounded(kernel, dtype):
+    """As relative positions give for keys that are all far away."""
+    rng = np.random.default_rng(0)
+    query, key, value = (to_numpy(keras_ops.convert_to_tensor(normal(rng, 2, 7, 2, 4), dtype=dtype)) for _ in range(3))
+    bias = normal(rng, 1, 2, 7, 7) - 300
+    real = np.arange(7) < [[7], [4]]
+    mask = ops.AttentionMask(key_padding=keras_ops.convert_to_tensor(real))
+    with ops.use_kernel(kernel):
+        tensors = [keras_ops.convert_to_tensor(x, dtype=dtype) for x in (query, key, value)]
+        output, _ = ops.attention(*tensors, mask, bias=keras_ops.convert_to_tensor(bias))
+    expected, _ = oracles.attention(query, key, value, real[:, None, None], bias=bias)
+    assert_close(output, expected, dtype, factor=3)
