@@ -194,6 +194,26 @@ def test_deep_norm_knows_the_depth(side, has_encoder):
         assert block.self_attention_residual.alpha == block.feed_forward_residual.alpha == expected.alpha
 
 
+class Unbuilt(keras.Model):
+    """A model that is built by its first batch, on JAX inside a stateless scope."""
+
+    def __init__(self, stack):
+        super().__init__()
+        self.stack = stack
+
+    def call(self, inputs):
+        return self.stack(inputs)
+
+
+def test_deep_norm_starts_small_in_models_that_data_builds():
+    model = Unbuilt(TransformerEncoderStack(6, F, N, residual="deepnorm", kernel_initializer="ones"))
+    model.compile(loss="mse")
+    model.evaluate(X, X, verbose=0)
+    attention = model.stack.blocks[0].self_attention
+    np.testing.assert_allclose(to_numpy(attention._key_dense.kernel), 1)
+    np.testing.assert_allclose(to_numpy(attention._value_dense.kernel), 48**-0.25, rtol=1e-6)
+
+
 def test_a_lone_block_needs_the_depth():
     with pytest.raises(ValueError, match="`residual='deepnorm'` needs `num_layers`"):
         TransformerEncoderStack.block_class(F, N, residual="deepnorm")(X)
@@ -209,6 +229,33 @@ def test_the_final_normalization_is_what_was_asked_for(kind):
         "none": "NoneType",
     }
     assert type(stack.final_norm).__name__ == names[kind]
+
+
+@pytest.mark.parametrize("num_distinct_layers", [None, 1])
+def test_everything_random_trains_compiled(num_distinct_layers):
+    """Dropout, stochastic depth, jitter and the experts' losses, one for each pass, inside a compiled step."""
+    experts = MixtureOfExperts(2, F, jitter=0.1, dropout=0.2, balance_coefficient=1.0)
+    stack = TransformerEncoderStack(
+        3,
+        None,
+        N,
+        dropout=0.3,
+        stochastic_depth=0.5,
+        feed_forward=experts,
+        num_distinct_layers=num_distinct_layers,
+        placement="pre",
+    )
+    inputs = keras.Input((None, D))
+    model = keras.Model(inputs, stack(inputs))
+    model.compile(keras.optimizers.SGD(1e-3), "mse", jit_compile=keras.backend.backend() != "torch")
+    x = np.concatenate([X] * 8)
+    before = model.get_weights()
+    losses = [float(model.train_on_batch(x, x)) for _ in range(3)]
+    assert min(losses) >= 3 and len(set(losses)) == 3, losses
+    assert all(np.abs(x - y).max() > 0 for x, y in zip(before, model.get_weights(), strict=True) if x.ndim == 3)
+    assert float(model.evaluate(x, x, verbose=0)) < min(losses) - 2
+    stack(X, training=True)
+    assert len(stack.losses) == 3
 
 
 def test_batch_statistics_of_all_blocks_are_those_of_real_tokens():
