@@ -1,8 +1,10 @@
 """Runs ruff, then the tests on each backend in a process of its own: `python -m tests [jax] [tensorflow] [torch]`.
 
-What follows `--` is handed to pytest: `python -m tests jax -- tests/layers -x`.
+What follows `--` is handed to pytest: `python -m tests jax -- tests/layers -x`. Backends run two at a time where there
+are two cores; what they print then comes when they end.
 """
 
+import concurrent.futures
 import os
 import pathlib
 import subprocess
@@ -22,9 +24,10 @@ def main(arguments):
         _run("ruff check", ["-m", "ruff", "check", "."]),
         _run("ruff format", ["-m", "ruff", "format", "--check", "."]),
     ]
-    for backend in chosen or BACKENDS:
-        settings = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
-        rows.append(_run(backend, ["-m", "pytest", *pytest_arguments], settings))
+    backends = chosen or BACKENDS
+    workers = min(2, len(backends), os.cpu_count() or 1)
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        rows += pool.map(lambda backend: _run_backend(backend, pytest_arguments, workers > 1), backends)
     print(f"\n{'':<14}{'seconds':>8}  result")
     for name, seconds, status in rows:
         print(f"{name:<14}{seconds:>8.1f}  {'passed' if status == 0 else f'failed (exit status {status})'}")
@@ -38,11 +41,22 @@ def _split(arguments):
     return arguments[:end], arguments[end + 1 :]
 
 
-def _run(name, command, settings=None):
-    print(f"\n=== {name}", flush=True)
+def _run_backend(backend, pytest_arguments, is_shared):
+    settings = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    if is_shared:
+        settings["OMP_NUM_THREADS"] = "1"  # threads that wait for each other across processes would only spin
+    return _run(backend, ["-m", "pytest", *pytest_arguments], settings, is_shared)
+
+
+def _run(name, command, settings=None, is_shared=False):
+    print(f"\n=== {name}{' starts' if is_shared else ''}", flush=True)
     start = time.monotonic()
-    status = subprocess.run([sys.executable, *command], cwd=ROOT, env={**os.environ, **(settings or {})}).returncode
-    return name, time.monotonic() - start, status
+    captured = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True} if is_shared else {}
+    environment = {**os.environ, **(settings or {})}
+    result = subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, **captured)
+    if is_shared:
+        print(f"\n=== {name}\n{result.stdout}", flush=True)
+    return name, time.monotonic() - start, result.returncode
 
 
 if __name__ == "__main__":
