@@ -1,5 +1,6 @@
 """Layers, one public class a file."""
 
+from keras_tfm.layers.additive_attention import AdditiveAttention
 from keras_tfm.layers.additive_score import AdditiveScore
 from keras_tfm.layers.alibi import Alibi
 from keras_tfm.layers.attach_mask import AttachMask
@@ -16,10 +17,13 @@ from keras_tfm.layers.gated_feed_forward import GatedFeedForward
 from keras_tfm.layers.general_score import GeneralScore
 from keras_tfm.layers.layer_scale import LayerScale
 from keras_tfm.layers.linear_attention import LinearAttention
+from keras_tfm.layers.masked_lm_head import MaskedLMHead
 from keras_tfm.layers.masked_mean import MaskedMean
 from keras_tfm.layers.mixture_of_experts import MixtureOfExperts
 from keras_tfm.layers.multi_head_attention import MultiHeadAttention
 from keras_tfm.layers.multi_head_latent_attention import MultiHeadLatentAttention
+from keras_tfm.layers.multi_source_attention import MultiSourceAttention
+from keras_tfm.layers.pointer_head import PointerHead
 from keras_tfm.layers.position_embedding import PositionEmbedding
 from keras_tfm.layers.positional_embedding import PositionalEmbedding
 from keras_tfm.layers.quadratic_position import QuadraticPosition
@@ -40,6 +44,7 @@ from keras_tfm.layers.transformer_encoder_stack import TransformerEncoderStack
 from keras_tfm.layers.transformer_xl_position import TransformerXLPosition
 
 __all__ = [
+    "AdditiveAttention",
     "AdditiveScore",
     "Alibi",
     "AttachMask",
@@ -56,10 +61,13 @@ __all__ = [
     "GeneralScore",
     "LayerScale",
     "LinearAttention",
+    "MaskedLMHead",
     "MaskedMean",
     "MixtureOfExperts",
     "MultiHeadAttention",
     "MultiHeadLatentAttention",
+    "MultiSourceAttention",
+    "PointerHead",
     "PositionEmbedding",
     "PositionalEmbedding",
     "QuadraticPosition",

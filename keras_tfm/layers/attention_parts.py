@@ -40,9 +40,9 @@ SCORES = {
 HEAD_MIXINGS = {"talking_heads": TalkingHeads}
 
 
-def named(parts, dtype):
-    """The factories of `parts`, for a layer with this dtype policy."""
-    return {name: functools.partial(factory, dtype=dtype) for name, factory in parts.items()}
+def named(parts, dtype, argument):
+    """The factories of `parts`, for a layer with this dtype policy; the parts go by the name of the argument."""
+    return {name: functools.partial(factory, dtype=dtype, name=argument) for name, factory in parts.items()}
 
 
 def build_parts(layer):

@@ -23,10 +23,10 @@ from keras_tfm.layers.attention_parts import (
     get_pattern,
     named,
 )
-from keras_tfm.layers.token_positions import place_tokens
 from keras_tfm.layers.attention_projections import make_projection
 from keras_tfm.layers.cache_forms import cache_length, is_stacked_cache
 from keras_tfm.layers.parts import get_part, serialize_part
+from keras_tfm.layers.token_positions import place_tokens
 from keras_tfm.ops import AttentionMask, KVCache
 
 
@@ -180,14 +180,14 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
             raise ValueError(
                 f"`attention_sink` must be None, 'learned' or a number. Received: attention_sink={attention_sink!r}"
             )
-        self.position = get_part("position", position, named(POSITIONS, self.dtype_policy))
+        self.position = get_part("position", position, named(POSITIONS, self.dtype_policy, "position"))
         if self.position is not None:
             self.position.check_heads(key_dim)
         self.query_key_norm = query_key_norm
         self.logit_soft_cap = logit_soft_cap
-        self.score = get_part("score", score, named(SCORES, self.dtype_policy))
+        self.score = get_part("score", score, named(SCORES, self.dtype_policy, "score"))
         self.attention_sink = attention_sink
-        self.head_mixing = get_part("head_mixing", head_mixing, named(HEAD_MIXINGS, self.dtype_policy))
+        self.head_mixing = get_part("head_mixing", head_mixing, named(HEAD_MIXINGS, self.dtype_policy, "head_mixing"))
         self.attention_pattern = get_pattern(attention_pattern)
         self._flash_attention_argument = flash_attention
         self._given_attention_axes = self._attention_axes  # as a tuple; `build` counts negative axes from the front
