@@ -26,13 +26,18 @@ def block(layer, x, allowed, memory=None, memory_allowed=None, real=None, depth=
     updates.append(("feed_forward", lambda y: feed_forward(layer.feed_forward, y)))
 
     def norm(name, y):
-        return normalize(getattr(layer, name), y, real)
+        part = getattr(layer, name)
+        assert (part is None) == (layer.normalization == "none"), f"{name} is {part}"
+        return y if part is None else normalize(part, y, real)
 
     def add(name, y, update):
-        alpha = {None: 1.0, 0: (2 * (depth or 1)) ** 0.25, 1: (3 * (depth or 1)) ** 0.25}
-        is_deep = getattr(layer.given_parts()["residual"], "alpha", layer.given_parts()["residual"]) == "deepnorm"
-        weight = alpha[int(memory is not None)] if is_deep else 1.0
-        return weight * y + scale_of(getattr(layer, f"{name}_residual")) * update
+        residual = getattr(layer, f"{name}_residual")
+        kind = layer.given_parts()["residual"]
+        if kind == "deepnorm":  # Wang et al. 2022, figure 2
+            return ((2 if memory is None else 3) * depth) ** 0.25 * y + update
+        if kind == "rezero":
+            return y + to_numpy(residual.alpha) * update
+        return y + (1.0 if kind is None else to_numpy(residual.gamma)) * update
 
     placement = layer.placement or ("pre" if layer.normalize_first else "post")
     return PLACEMENTS[placement](x, updates, norm, add)
@@ -77,19 +82,8 @@ def parallel_two_norms(x, updates, norm, add):
 PLACEMENTS = {each.__name__: each for each in (post, pre, sandwich, output, parallel, parallel_two_norms)}
 
 
-def scale_of(residual):
-    """What a residual weighs an update by, as it is trained."""
-    for name in ("alpha", "gamma"):
-        variable = getattr(residual, name, None)
-        if variable is not None and not isinstance(variable, float):
-            return to_numpy(variable)
-    return 1.0
-
-
 def normalize(norm, x, real=None):
-    """Layer, RMS or batch normalization, by the weights that the layer has; `None` for none."""
-    if norm is None:
-        return x
+    """Layer, RMS or batch normalization, by the weights that the layer has."""
     if hasattr(norm, "moving_mean"):
         mean, variance = to_numpy(norm.moving_mean), to_numpy(norm.moving_variance)
         if real is not None:
