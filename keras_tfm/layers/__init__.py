@@ -1,5 +1,6 @@
 """Layers, one public class a file."""
 
+from keras_tfm.layers.adaptive_softmax import AdaptiveSoftmax
 from keras_tfm.layers.additive_attention import AdditiveAttention
 from keras_tfm.layers.additive_score import AdditiveScore
 from keras_tfm.layers.alibi import Alibi
@@ -44,6 +45,7 @@ from keras_tfm.layers.transformer_encoder_stack import TransformerEncoderStack
 from keras_tfm.layers.transformer_xl_position import TransformerXLPosition
 
 __all__ = [
+    "AdaptiveSoftmax",
     "AdditiveAttention",
     "AdditiveScore",
     "Alibi",
