@@ -186,7 +186,8 @@ def test_what_does_not_fit_is_refused(call, message):
 
 
 @pytest.mark.parametrize(
-    ("combination", "dropout"), [("flat", 0.5), ("flat", 0.0), ("hierarchical", 0.0), ("serial", 0.5), ("parallel", 0.0)]
+    ("combination", "dropout"),
+    [("flat", 0.5), ("flat", 0.0), ("hierarchical", 0.0), ("serial", 0.5), ("parallel", 0.0)],
 )
 def test_the_promises_of_every_layer(combination, dropout):
     check_layer(
