@@ -61,6 +61,7 @@ class CharacterEmbedding(keras.layers.Layer):
         self.characters = keras.layers.Embedding(
             vocabulary_size, character_dim, dtype=self.dtype_policy, name="characters"
         )
+        self.characters.supports_masking = True
         self.filters = keras.layers.Dense(embedding_dim, dtype=self.dtype_policy, name="filters")
         self.character_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="character_dropout")
 

@@ -36,8 +36,9 @@ class MaskedMean(keras.layers.Layer):
         """Averages over axis 1."""
         if mask is None:
             return ops.mean(inputs, axis=1)
-        real = ops.cast(ops.expand_dims(mask, -1), inputs.dtype)
-        return ops.sum(inputs * real, axis=1) / ops.maximum(ops.sum(real, axis=1), 1)
+        mask = ops.expand_dims(mask, -1)
+        real = ops.where(mask, inputs, ops.zeros((), inputs.dtype))  # 0 · NaN would be NaN
+        return ops.sum(real, axis=1) / ops.maximum(ops.sum(ops.cast(mask, inputs.dtype), axis=1), 1)
 
     def compute_mask(self, inputs, mask=None):
         """No mask: one vector a sequence."""
