@@ -12,7 +12,12 @@ _SLOW = [hypothesis.HealthCheck.too_slow]  # the first example compiles
 
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=8, derandomize=True, suppress_health_check=_SLOW)
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=200, suppress_health_check=_SLOW)
-hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def pytest_configure(config):
+    """Loads the profile of `--hypothesis-profile`, or of `HYPOTHESIS_PROFILE`, or `ci`."""
+    profile = config.getoption("--hypothesis-profile", None) or os.environ.get("HYPOTHESIS_PROFILE", "ci")
+    hypothesis.settings.load_profile(profile)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ and again, and JAX, which compiles for each, gets fewer examples; the profile `t
 """
 
 import dataclasses
-import os
 from typing import Any
 
 import keras
@@ -18,7 +17,7 @@ from keras_tfm.layers.attention_parts import POSITIONS, SCORES
 from tests import oracles
 from tests.numerics import randomize
 
-IS_THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
+IS_THOROUGH = settings.get_current_profile_name() == "thorough"
 KERNELS = [name for name, reason in ops.explain_attention(*[np.zeros((1, 2, 2, 8), "float32")] * 3) if reason is None]
 LAYOUT = [[i == j or (i + j) % 3 == 0 for j in range(6)] for i in range(6)]
 PATTERNS = {  # name: (pattern, the same as a rule of two positions)
