@@ -35,8 +35,7 @@ class LinearAttention(keras.layers.Layer):
         feature_map: φ: `"elu"` for `elu(x) + 1`, `"relu"`, a layer (called with heads `[B, T, N, H]`), or a function of
             `keras.ops`. Its values must not be negative. Defaults to `"elu"`.
         num_key_value_heads: K, the number of key and value heads, a divisor of `num_heads`; `None` means `num_heads`.
-        chunk_size: how many tokens the causal form takes together: more need more memory and fewer steps. Changes no
-            result. Defaults to 64.
+        chunk_size: how many tokens the causal form takes together. Changes no result. Defaults to 64.
         **kwargs: `keras.layers.Layer` arguments.
 
     Call arguments:
@@ -47,7 +46,6 @@ class LinearAttention(keras.layers.Layer):
             implicit masks.
         attention_mask, attention_bias: must be `None`: sums that all queries share know nothing of pairs.
         return_attention_scores: also return the scores, which are computed on their own, `[B, N, T, S]` in memory.
-        training: as other attention layers take it; only a layer as `feature_map` reads it.
         use_causal_mask: whether a query sees only keys up to its own position. Queries that are fewer than the keys are
             the last of them.
         padding_mask: bool `[B, S]`, True at real keys.
@@ -55,7 +53,7 @@ class LinearAttention(keras.layers.Layer):
             equal ids; the same id elsewhere is another segment.
         cache: a `LinearAttentionState` of earlier tokens. Every query sees all of it; the state with the new tokens is
             returned.
-        cache_update_index: as other attention layers take it; a state has no places, so it is not read.
+        training, cache_update_index: taken as other attention layers take them, and not read.
 
     Returns:
         `output [B, T, D]`, then scores `[B, N, T, S]` if asked for, then the state if a cache was given: a tuple if
@@ -160,8 +158,7 @@ class LinearAttention(keras.layers.Layer):
         query_features = self._features(self.query_dense(without_padding(query, query_padding)))
         if value is None:
             state = LinearAttentionState(*cache)
-            heads = self._read(state, query_features)
-            return self._output(heads, query_padding), state
+            return self._output(self._read(state, query_features), query_padding), state
         masks = [("value_mask", value_mask), ("key_mask", key_mask), ("padding_mask", padding_mask)]
         padding = all_of(as_padding_mask(argument, mask, value) for argument, mask in masks)
         key_features, values = self._project(value, key, padding)

@@ -8,6 +8,8 @@ import pytest
 from keras import ops
 
 from keras_tfm.layers.linear_attention import LinearAttention
+from keras_tfm.layers.transformer_decoder_stack import TransformerDecoderStack
+from keras_tfm.layers.transformer_encoder import TransformerEncoder
 from keras_tfm.ops.linear_attention import LinearAttentionState, count_runs, linear_attention
 from tests.layers.check_layer import check_layer
 from tests.numerics import assert_close, randomize, to_numpy, value_and_gradients, with_mask
@@ -326,3 +328,16 @@ def test_the_promises_of_every_layer_with_other_maps(feature_map):
         return LinearAttention(N, H, feature_map=learned if feature_map == "learned" else feature_map, **options)
 
     check_layer(make, (X, X), options={"use_causal_mask": True}, unused=UNUSED, tolerance=4)
+
+
+def test_it_serves_as_the_attention_of_blocks():
+    x, memory = RNG.normal(size=(B, T, 12)).astype("float32"), RNG.normal(size=(B, S, 12)).astype("float32")
+    attention = LinearAttention(3, 4)
+    encoded = TransformerEncoder(16, 3, attention=attention)(memory, padding_mask=np.arange(S) < [[S], [S - 2]])
+    decoder = TransformerDecoderStack(2, 16, 3, attention=attention)
+    full = decoder(x, encoded)
+    cache, steps = decoder.create_cache(B, T, encoded), []
+    for t in range(T):
+        step, cache = decoder(x[:, t : t + 1], cache=cache, cache_update_index=t)
+        steps.append(step)
+    assert_close(ops.concatenate(steps, axis=1), full, factor=3)

@@ -10,6 +10,8 @@ from keras import ops
 from keras_tfm.layers.alibi import Alibi
 from keras_tfm.layers.multi_head_latent_attention import MultiHeadLatentAttention
 from keras_tfm.layers.rotary_embedding import RotaryEmbedding
+from keras_tfm.layers.transformer_decoder_stack import TransformerDecoderStack
+from keras_tfm.layers.transformer_encoder import TransformerEncoder
 from keras_tfm.ops.latent_cache import LatentCache
 from tests import oracles
 from tests.layers.check_layer import check_layer
@@ -280,3 +282,16 @@ def test_scaled_rotary_positions_are_a_part():
     positions = np.arange(T) * 2
     assert_close(layer(X, X, query_positions=positions), plain(X, X), factor=3)
     assert keras.layers.deserialize(keras.layers.serialize(layer)).position.get_config()["scaling"] is not None
+
+
+def test_it_serves_as_the_attention_of_blocks():
+    x, memory = RNG.normal(size=(B, T, 12)).astype("float32"), RNG.normal(size=(B, S, 12)).astype("float32")
+    attention = MultiHeadLatentAttention(3, 4, latent_dim=5, rotary_dim=2)
+    encoded = TransformerEncoder(16, 3, attention=attention)(memory, padding_mask=np.arange(S) < [[S], [S - 2]])
+    decoder = TransformerDecoderStack(2, 16, 3, attention=attention)
+    full = decoder(x, encoded)
+    cache, steps = decoder.create_cache(B, T, encoded), []
+    for t in range(T):
+        step, cache = decoder(x[:, t : t + 1], cache=cache, cache_update_index=t)
+        steps.append(step)
+    assert_close(ops.concatenate(steps, axis=1), full, factor=3)
