@@ -153,17 +153,18 @@ def _cell(name, law, result, examples):
         return count
     _, text, found = result["smallest"]
     examples.append(
-        f"{len(examples) + 1}. `{name}`, *{law}*\n\n```python\n{text}\n```\n\n`deviation`: {_number(found)}\n"
+        f"{len(examples) + 1}. `{name}`, *{law}*\n\n```python\n{text}\n```\n\n`deviation`: {_number(found, law)}\n"
     )
-    worst = "error" if result["worst"] is None else _number(result["worst"])
+    worst = "error" if result["worst"] is None else _number(result["worst"], law)
     return f"**{count}**, {worst} ([{len(examples)}])"
 
 
-def _number(found):
+def _number(found, law):
     """In words where it is not a finite number."""
     if isinstance(found, str):
         return found
-    return "NaN, or all is lost" if np.isinf(np.max(found)) else f"up to {np.max(found):.2g}"
+    infinite = {"mask goes on": "no mask", "past the table": "no error"}.get(law, "NaN")
+    return infinite if np.isinf(np.max(found)) else f"up to {np.max(found):.2g}"
 
 
 def render(results, versions, date, count):
