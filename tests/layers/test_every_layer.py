@@ -48,7 +48,7 @@ def test_multi_head_attention(name):
 PARTS = {"AttentionScore", "GeneralScore", "AdditiveScore", "ConcatScore", "TalkingHeads"}  # checked in attention
 
 SMALL = {
-    "CharacterEmbedding": (lambda **o: layers.CharacterEmbedding(7, 12, **o), (RNG.integers(1, 7, (2, 5, 3)),), None),
+    "CharacterEmbedding": (lambda **o: layers.CharacterEmbedding(7, 12, **o), (RNG.integers(1, 7, (2, 5, 3)).astype("int32"),), None),
     "MaskedMean": (lambda **o: layers.MaskedMean(**o), (X,), None),
     "AttachMask": (lambda **o: layers.AttachMask(**o), ([X, REAL],), None),
     "TokenDropout": (lambda **o: layers.TokenDropout(0.3, 1, **o), (IDS,), None),
