@@ -113,7 +113,7 @@ def beam_search(step, state, start_tokens, *, num_beams, max_length, end_id, pad
         return ops.logical_not(ops.all(search.is_done))
 
     def advance(search):
-        logits, state = next_logits(step, search.tokens, search.index, search.state, end_id)
+        logits, state = next_logits(step, search.tokens, search.index, search.state, (end_id,))
         candidates = best_candidates(logits, search.alive_scores)
         selection = select(search, candidates, penalties, end_id)
         parents, following = follow(search, candidates, selection, penalties, pad_id)

@@ -1,14 +1,16 @@
 """Greedy search: the most probable token at every step."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 from keras import ops
 
-from keras_tfm.generation.step_protocol import check_integer, log_probabilities, next_logits, prepare, write_tokens
+from keras_tfm.generation.step_protocol import log_probabilities, next_logits, write_tokens
+from keras_tfm.generation.strategy import Strategy, search
 
 
-class GreedySearch(NamedTuple):
-    """Loop state of `greedy_search`: all that changes from step to step."""
+class GreedyLoop(NamedTuple):
+    """What changes from step to step."""
 
     index: Any  # int32 scalar
     tokens: Any  # int32 [B], what the next step reads
@@ -19,11 +21,68 @@ class GreedySearch(NamedTuple):
     state: Any  # pytree, every leaf [B, ...]
 
 
-def greedy_search(step, state, start_tokens, *, max_length, end_id, pad_id=0):
+@dataclasses.dataclass(frozen=True)
+class Greedy(Strategy):
+    """The most probable token at every step, see `greedy_search`."""
+
+    def start(self, tokens, state, limits, seed):
+        """The loop before the first step."""
+        batch_size = ops.shape(tokens)[0]
+        return GreedyLoop(
+            index=ops.convert_to_tensor(0, dtype="int32"),
+            tokens=tokens,
+            sequences=ops.full((batch_size, limits.max_length), limits.pad_id, dtype="int32"),
+            scores=ops.zeros((batch_size,), dtype="float32"),
+            lengths=ops.zeros((batch_size,), dtype="int32"),
+            is_finished=ops.zeros((batch_size,), dtype="bool"),
+            state=state,
+        )
+
+    def is_running(self, loop, limits):
+        """Whether a sequence has not ended."""
+        return ops.logical_not(ops.all(loop.is_finished))
+
+    def advance(self, step, loop, limits):
+        """Takes one step."""
+        logits, state = next_logits(step, loop.tokens, loop.index, loop.state, limits.end_ids)
+        tokens = ops.cast(ops.argmax(logits, axis=-1), "int32")
+        gains = log_probabilities(ops.max(logits, axis=-1, keepdims=True), logits)[:, 0]
+        return append(loop, tokens, gains, state, limits)
+
+    def result(self, loop, limits):
+        """Sequences, scores, lengths."""
+        return loop.sequences, loop.scores, loop.lengths
+
+
+def append(loop, tokens, gains, state, limits):
+    """The loop with one more token in each sequence that has not ended.
+
+    Args:
+        loop: NamedTuple with the fields of `GreedyLoop`, perhaps more.
+        tokens: int32 `[B]`.
+        gains: float32 `[B]`, their log-probabilities.
+        state: the model's, after the step.
+        limits: `Limits`.
+    """
+    is_finished = loop.is_finished
+    return loop._replace(
+        index=loop.index + 1,
+        # A finished row goes on with a token of the vocabulary: `pad_id` need not be one.
+        tokens=tokens,
+        sequences=write_tokens(loop.sequences, loop.index, ops.where(is_finished, limits.pad_id, tokens)),
+        scores=loop.scores + ops.where(is_finished, 0.0, gains),
+        lengths=loop.lengths + ops.cast(ops.logical_not(is_finished), "int32"),
+        is_finished=ops.logical_or(is_finished, limits.is_end(tokens)),
+        state=state,
+    )
+
+
+def greedy_search(step, state, start_tokens, *, max_length, end_id=None, pad_id=0, rules=(), prompt=None):
     """Decode by taking the most probable token at every step, until END or `max_length`.
 
-    The search runs eagerly or inside `jax.jit` and `tf.function`, and leaves the loop as soon as every sequence of the
-    batch has ended. A row that has ended is still stepped with the others, but nothing of it is kept.
+    This is `search(Greedy(), ...)`. It runs eagerly or inside `jax.jit` and `tf.function`, and leaves the loop as soon
+    as every sequence of the batch has ended. A row that has ended is still stepped with the others, but nothing of it
+    is kept.
 
     Args:
         step: callable `(tokens int32 [B], index int32 scalar, state) -> (logits [B, V], state)`. It reads the token at
@@ -33,8 +92,9 @@ def greedy_search(step, state, start_tokens, *, max_length, end_id, pad_id=0):
             dtypes and structure stay the same from step to step. `()` if there is none.
         start_tokens: int `[B]`, the first token given to `step`, no part of the result.
         max_length: Python integer L >= 1, the greatest number of tokens, END included.
-        end_id: Python integer, the id of END.
+        end_id: Python integer, the id of END, or several of them; `None` for none.
         pad_id: Python integer, what fills the positions after END; it may equal `end_id`. Default 0.
+        rules, prompt: as `search` has them.
 
     Returns:
         Tuple of `sequences` int32 `[B, L]`; `scores` float32 `[B]`, the sums of the tokens' log-probabilities, END's
@@ -58,41 +118,14 @@ def greedy_search(step, state, start_tokens, *, max_length, end_id, pad_id=0):
     >>> print(np.round(np.exp(ops.convert_to_numpy(scores)), 2), ops.convert_to_numpy(lengths))
     [0.42 0.6 ] [2 1]
     """
-    max_length = check_integer("max_length", max_length, minimum=1)
-    end_id = check_integer("end_id", end_id, minimum=0)
-    pad_id = check_integer("pad_id", pad_id, minimum=0)
-    tokens, state = prepare(start_tokens, state)
-    batch_size = ops.shape(tokens)[0]
-
-    def has_running(search):
-        return ops.logical_not(ops.all(search.is_finished))
-
-    def advance(search):
-        logits, state = next_logits(step, search.tokens, search.index, search.state, end_id)
-        tokens = ops.cast(ops.argmax(logits, axis=-1), "int32")
-        gains = log_probabilities(ops.max(logits, axis=-1, keepdims=True), logits)[:, 0]
-        is_finished = search.is_finished
-        following = GreedySearch(
-            index=search.index + 1,
-            # A finished row goes on with a token of the vocabulary: `pad_id` need not be one.
-            tokens=tokens,
-            sequences=write_tokens(search.sequences, search.index, ops.where(is_finished, pad_id, tokens)),
-            scores=search.scores + ops.where(is_finished, 0.0, gains),
-            lengths=search.lengths + ops.cast(ops.logical_not(is_finished), "int32"),
-            is_finished=ops.logical_or(is_finished, tokens == end_id),
-            state=state,
-        )
-        return (following,)
-
-    start = GreedySearch(
-        index=ops.convert_to_tensor(0, dtype="int32"),
-        tokens=tokens,
-        sequences=ops.full((batch_size, max_length), pad_id, dtype="int32"),
-        scores=ops.zeros((batch_size,), dtype="float32"),
-        lengths=ops.zeros((batch_size,), dtype="int32"),
-        is_finished=ops.zeros((batch_size,), dtype="bool"),
-        state=state,
+    return search(
+        Greedy(),
+        step,
+        state,
+        start_tokens,
+        max_length=max_length,
+        end_id=end_id,
+        pad_id=pad_id,
+        rules=rules,
+        prompt=prompt,
     )
-    # A NamedTuple given alone would be taken for the list of loop variables.
-    (search,) = ops.while_loop(has_running, advance, (start,), maximum_iterations=max_length)
-    return search.sequences, search.scores, search.lengths

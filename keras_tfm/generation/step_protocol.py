@@ -22,6 +22,18 @@ def check_integer(name, value, minimum):
     return integer
 
 
+def check_ids(name, value):
+    """Return `value` as a tuple of token ids; `None` is none of them.
+
+    Raises:
+        ValueError: if `value` is not an integer of at least 0, several of them, or `None`.
+    """
+    if value is None:
+        return ()
+    values = value if isinstance(value, (tuple, list, set, frozenset, range)) else (value,)
+    return tuple(check_integer(name, each, minimum=0) for each in values)
+
+
 def prepare(start_tokens, state):
     """Return `start_tokens` as an int32 tensor `[B]` and `state` with every leaf as a tensor.
 
@@ -51,11 +63,11 @@ def prepare(start_tokens, state):
     return ops.cast(tokens, "int32"), tree.map_structure(as_batch_first, state)
 
 
-def next_logits(step, tokens, index, state, end_id):
+def next_logits(step, tokens, index, state, end_ids=()):
     """Take one step and return its logits `[R, V]` in float32 and the new state, in the structure of the old one.
 
     Raises:
-        ValueError: if the logits have not the shape `[R, V]` with a known V greater than `end_id`, or if the new state
+        ValueError: if the logits have not the shape `[R, V]` with a known V greater than every END, or if the new state
             has another number of leaves.
     """
     logits, new_state = step(tokens, index, state)
@@ -66,8 +78,9 @@ def next_logits(step, tokens, index, state, end_id):
             f"`step` must return logits of shape [{rows}, vocabulary_size], one row a token. "
             f"Received: logits of shape {shape}"
         )
-    if end_id >= shape[1]:
-        raise ValueError(f"`end_id` must be smaller than the vocabulary size {shape[1]}. Received: end_id={end_id}")
+    if any(end_id >= shape[1] for end_id in end_ids):
+        received = end_ids[0] if len(end_ids) == 1 else end_ids
+        raise ValueError(f"`end_id` must be smaller than the vocabulary size {shape[1]}. Received: end_id={received}")
     leaves, new_leaves = tree.flatten(state), tree.flatten(new_state)
     if len(leaves) != len(new_leaves):
         raise ValueError(

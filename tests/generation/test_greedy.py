@@ -153,7 +153,7 @@ def uniform(tokens, index, state):
         (dict(max_length=2.0), "`max_length` must be an integer of at least 1. Received: max_length=2.0"),
         (dict(end_id=-1), "`end_id` must be an integer of at least 0. Received: end_id=-1"),
         (dict(end_id=5), "`end_id` must be smaller than the vocabulary size 5. Received: end_id=5"),
-        (dict(end_id=None), "`end_id` must be an integer of at least 0. Received: end_id=None"),
+        (dict(end_id="a"), "`end_id` must be an integer of at least 0. Received: end_id='a'"),
         (dict(pad_id=-1), "`pad_id` must be an integer of at least 0. Received: pad_id=-1"),
         (dict(start_tokens=np.zeros((3, 1), "int32")), r"`start_tokens` must be a vector.*Received: .*\(3, 1\)"),
         (dict(start_tokens=np.zeros(3, "float32")), r"`start_tokens` must be a vector.*Received: .*float32"),
