@@ -11,6 +11,7 @@ from tests.layers.check_layer import check_layer
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(2, 5, 12)).astype("float32")
 REAL = np.arange(5) < [[5], [3]]
+CHARACTERS = RNG.integers(1, 7, (2, 5, 3)).astype("int32")
 IDS = RNG.integers(1, 7, (2, 5)).astype("int32")
 
 ATTENTION = {
@@ -48,7 +49,7 @@ def test_multi_head_attention(name):
 PARTS = {"AttentionScore", "GeneralScore", "AdditiveScore", "ConcatScore", "TalkingHeads"}  # checked in attention
 
 SMALL = {
-    "CharacterEmbedding": (lambda **o: layers.CharacterEmbedding(7, 12, **o), (RNG.integers(1, 7, (2, 5, 3)).astype("int32"),), None),
+    "CharacterEmbedding": (lambda **o: layers.CharacterEmbedding(7, 12, **o), (CHARACTERS,), None),
     "MaskedMean": (lambda **o: layers.MaskedMean(**o), (X,), None),
     "AttachMask": (lambda **o: layers.AttachMask(**o), ([X, REAL],), None),
     "TokenDropout": (lambda **o: layers.TokenDropout(0.3, 1, **o), (IDS,), None),
