@@ -1,7 +1,5 @@
 """Checks of what a call of multi-head attention is given, before any tensor maths."""
 
-from keras_tfm.ops import KVCache
-
 
 def check_shapes(query_shape, value_shape, key_shape):
     """Raises `ValueError` unless query, value and key can be attended to each other."""
@@ -33,7 +31,8 @@ def check_call(layer, query, return_attention_scores, cache, cache_update_index)
         return
     if not layer._axes.is_plain:
         raise ValueError(f"`cache` needs a query of [B, T, D]. Received: query.shape={tuple(query.shape)}")
-    KVCache(*cache).check_heads(layer.num_key_value_heads, layer.key_dim, layer.value_dim)
+    sizes = layer.num_key_value_heads, layer.key_dim, layer.value_dim
+    cache.check_heads(*sizes, window=layer.sliding_window, index=cache_update_index)
 
 
 def check_positions(query, **positions):

@@ -3,6 +3,9 @@
 import keras
 from keras import ops
 
+from keras_tfm.layers.token_positions import at_slots
+from keras_tfm.ops.kv_cache import write_positions
+
 
 def check_attention_mask(mask, inputs_rank, num_axes, query_shape, key_length):
     """Refuses what is not a boolean mask over pairs, naming the argument that was meant.
@@ -55,27 +58,30 @@ def as_padding_mask(argument, mask, like):
     return mask if dtype == "bool" else ops.cast(mask, "bool")
 
 
-def key_padding(masks, value, cache, index, is_causal):
+def key_padding(masks, value, cache, index, is_causal, slots=None):
     """The padding masks of the keys as one, or `None`.
 
     Args:
         masks: list of `(argument, mask)`; masks are bool `[B, S]`, with a cache also `[B, T]` (the new tokens), or
-            `None`.
+            `None`. With `slots` they are those of the whole sequence; what lies beyond them is real.
         value: what is attended to `[B, S, D]`, or with a cache the new tokens `[B, T, D]`.
-        cache: a `KVCache` or `None`.
-        index: where the new tokens stand in the cache, or `None` if it is static.
+        cache: a cache of any kind or `None`.
+        index: where the new tokens stand in the cache: an int, int32 scalar or int32 `[B]`; `None` if it is static.
         is_causal: whether a query sees no later position, so that what is not written yet needs no mask.
+        slots: int32 `[B, S]`, which place of the sequence each key has, -1 for none; `None` where they go by index.
     """
     if cache is None:
         return all_of(as_padding_mask(argument, mask, value) for argument, mask in masks)
     keys = cache[0]
     if index is None:
         return all_of(as_padding_mask(argument, mask, keys) for argument, mask in masks)
+    if slots is not None:
+        return _padding_at_slots(masks, value, slots, index)
     padding = _padding_in_cache(masks, keys, value, index)
     if is_causal:
         return padding
-    filled = ops.arange(ops.shape(keys)[1], dtype="int32") < index + ops.shape(value)[1]
-    return all_of([padding, filled[None]])
+    end = ops.reshape(ops.cast(index, "int32"), (-1, 1)) + ops.shape(value)[1]
+    return all_of([padding, ops.arange(ops.shape(keys)[1], dtype="int32") < end])
 
 
 def _padding_in_cache(masks, keys, value, index):
@@ -87,7 +93,22 @@ def _padding_in_cache(masks, keys, value, index):
     if new is None:
         return whole
     everywhere = ops.ones((ops.shape(keys)[0], ops.shape(keys)[1]), "bool")
-    return all_of([whole, ops.slice_update(everywhere, (0, index), ops.broadcast_to(new, ops.shape(value)[:2]))])
+    return all_of([whole, write_positions(everywhere, ops.broadcast_to(new, ops.shape(value)[:2]), index)])
+
+
+def _padding_at_slots(masks, value, slots, index):
+    """Masks of the new tokens `[B, T]` and of the whole sequence `[B, S']`, at `slots [B, S]`; False at empty ones."""
+    start = ops.reshape(ops.cast(index, "int32"), (-1, 1))
+    padding = slots >= 0
+    for argument, mask in masks:
+        if mask is None:
+            continue
+        is_new = mask.shape[1] == value.shape[1]
+        places = slots - start if is_new else slots
+        mask = as_padding_mask(argument, mask, value if is_new else mask[..., None])
+        outside = ops.logical_or(places < 0, places >= ops.shape(mask)[1])
+        padding = all_of([padding, ops.logical_or(outside, at_slots(mask, places))])
+    return padding
 
 
 def without_padding(x, padding):

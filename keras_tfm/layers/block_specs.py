@@ -18,7 +18,7 @@ def block_spec(x, dtype, scores=(), caches=()):
     results = [keras.KerasTensor(x.shape, dtype=dtype)]
     for num_heads, cache, keys in scores:
         if cache is not None or keys is not None:
-            num_keys = keys.shape[1] if cache is None else cache_length(cache)
+            num_keys = keys.shape[1] if cache is None else cache_length(cache, x.shape[1])
             results.append(keras.KerasTensor((x.shape[0], num_heads, x.shape[1], num_keys), dtype=dtype))
     for cache in caches:
         if cache is not None:

@@ -24,9 +24,9 @@ from keras_tfm.layers.attention_parts import (
     named,
 )
 from keras_tfm.layers.attention_projections import make_projection
-from keras_tfm.layers.cache_forms import cache_length, is_stacked_cache
+from keras_tfm.layers.cache_forms import as_cache, cache_length, cache_spec, in_form_of, make_cache
 from keras_tfm.layers.parts import get_part, serialize_part
-from keras_tfm.layers.token_positions import place_tokens
+from keras_tfm.layers.token_positions import at_slots, place_tokens
 from keras_tfm.ops import AttentionMask, KVCache
 
 
@@ -81,9 +81,11 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
         key_positions: int `[S]` or `[B, S]`, where the keys stand; with a cache those of the whole cache. `None` means
             `query_positions` in self-attention, else the indices.
         prefix_length: int `[B]`: keys at positions below it are seen by all queries (prefix language model).
-        cache: `KVCache` of `[B, S, K, H]`, or a tensor `[B, 2, S, K, H]`. With `cache_update_index`, the new keys and
-            values are written there first; without it the cache alone is attended to and `value` is not projected.
-        cache_update_index: int or int32 scalar, position of the first of the T new tokens.
+        cache: from `create_cache` (`KVCache`, `RollingKVCache`, `QuantizedKVCache`), or a tensor `[B, 2, S, K, H]`.
+            With `cache_update_index`, the new keys and values are written there first; without it the cache alone is
+            attended to and `value` is not projected. Masks, positions and segments of keys are those of the whole
+            sequence; `attention_mask` and `attention_bias` those of the keys that are there (rolling: of the slots).
+        cache_update_index: int or int32 scalar, position of the first of the T new tokens, or int32 `[B]`.
 
     Returns:
         `output [B, T, D]`, then scores `[B, N, T, S]` if asked for, then the cache if one was given: a tuple if more
@@ -246,8 +248,7 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
         cache_update_index=None,
     ):
         """Attends from `query` to `value`; see the class for arguments."""
-        is_stacked = is_stacked_cache(cache)
-        cache = KVCache(cache[:, 0], cache[:, 1]) if is_stacked else cache
+        given_cache, cache = cache, as_cache(cache)
         check_call(self, query, return_attention_scores, cache, cache_update_index)
         check_positions(query, query_positions=query_positions, key_positions=key_positions)
         check_prefix(prefix_length, use_causal_mask)
@@ -260,11 +261,13 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
             cache,
             cache_update_index,
             use_causal_mask,
+            places.slots,
         )
         query = without_padding(query, query_padding)
         if cache is None:
             key, value = without_padding(key, padding), without_padding(value, padding)
-        query_heads, key_heads, value_heads, cache = self._project(query, key, value, cache, cache_update_index, places)
+        *all_heads, cache = self._project(query, key, value, cache, cache_update_index, places)
+        key_heads = all_heads[1]
         check_attention_mask(
             attention_mask, len(query.shape), len(self._attention_axes), ops.shape(query), ops.shape(key_heads)[1]
         )
@@ -274,7 +277,9 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
             window=self.sliding_window,
             key_padding=self._axes.fold_padding(padding, value) if cache is None else padding,
             query_padding=self._axes.fold_padding(query_padding, query),
-            segments=self._segments(segment_ids, key_segment_ids, query, value if cache is None else key_heads),
+            segments=self._segments(
+                segment_ids, at_slots(key_segment_ids, places.slots), query, value if cache is None else key_heads
+            ),
             explicit=self._axes.fold_mask(attention_mask, query, value),
             query_offset=places.start,
             prefix_length=prefix_length,
@@ -282,14 +287,7 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
             query_positions=places.queries,
             key_positions=places.keys,
         )
-        heads, scores = self._attend(
-            (query, value),
-            (query_heads, key_heads, value_heads),
-            mask,
-            attention_bias,
-            training,
-            return_attention_scores,
-        )
+        heads, scores = self._attend((query, value), all_heads, mask, attention_bias, training, return_attention_scores)
         heads = self._axes.unfold(heads, query)
         if self._use_gate:
             heads = heads * self._gate_dense(query)
@@ -297,21 +295,19 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
         if return_attention_scores:
             results.append(scores)
         if cache is not None:
-            results.append(ops.stack(cache, axis=1) if is_stacked else cache)
+            results.append(in_form_of(given_cache, cache))
         return results[0] if len(results) == 1 else tuple(results)
 
     def _project(self, query, key, value, cache, index, places):
         query_heads = self._axes.fold(self._query_dense(query))
         query_heads = self._place(query_heads, self.query_norm, places.of_queries)
         if cache is not None and index is None:
-            cache = KVCache(*cache)
-            return query_heads, *cache, cache
+            return query_heads, *cache.read(self.compute_dtype), cache
         key_heads = self._place(self._axes.fold(self._key_dense(key)), self.key_norm, places.of_new_keys)
         value_heads = self._axes.fold(self._value_dense(value))
         if cache is None:
             return query_heads, key_heads, value_heads, None
-        cache = KVCache(*cache).write(key_heads, value_heads, index)
-        return query_heads, *cache, cache
+        return query_heads, *cache.update(key_heads, value_heads, index, self.compute_dtype)
 
     def _place(self, heads, norm, positions):
         """Normalizes heads and turns them to their positions, a function of their number."""
@@ -330,11 +326,9 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
         pair = segment_pair(segment_ids, key_segment_ids, query, keys)
         return pair and (self._axes.fold_padding(pair[0], query), self._axes.fold_padding(pair[1], keys))
 
-    def create_cache(self, batch_size, length):
-        """An empty `KVCache` of `length` positions for this layer, in its compute dtype."""
-        return KVCache.create(
-            batch_size, length, self.num_key_value_heads, self.key_dim, self.value_dim, dtype=self.compute_dtype
-        )
+    def create_cache(self, batch_size, length, kind=None):
+        """An empty cache of `length` positions; `kind` is `"full"` (also `None`), `"rolling"` or `"int8"`."""
+        return make_cache(self, batch_size, length, kind)
 
     def project_memory(self, value, key=None, key_positions=None):
         """The `KVCache` of what is attended to, for calls with a static cache (cross attention while decoding).
@@ -372,12 +366,11 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
             keras.KerasTensor(self.compute_output_shape(query.shape, value.shape, key_shape), dtype=self.compute_dtype)
         ]
         if return_attention_scores:
-            keys_shape = value.shape if cache is None else (None, cache_length(cache), None)
+            keys_shape = value.shape if cache is None else (None, cache_length(cache, query.shape[1]), None)
             shape = self._axes.scores_shape(query.shape, keys_shape, self.num_heads)
             results.append(keras.KerasTensor(shape, dtype=self.compute_dtype))
         if cache is not None:
-            cache = cache if is_stacked_cache(cache) else KVCache(*cache)
-            results.append(keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, dtype=x.dtype), cache))
+            results.append(cache_spec(cache))
         return results[0] if len(results) == 1 else tuple(results)
 
     def get_config(self):

@@ -6,6 +6,8 @@ from keras import ops
 
 from keras_tfm.layers.attention_masks import all_of, as_padding_mask
 from keras_tfm.layers.cache_forms import is_stacked_cache
+from keras_tfm.layers.token_positions import at_slots
+from keras_tfm.ops.kv_cache import count_from, is_vector
 
 
 class Steps:
@@ -67,7 +69,7 @@ def cross_positions(layer, x, positions, index, memory, cache):
     if (positions is None and index is None) or all(part is None for part in goes_by):
         return {}
     if positions is None:
-        positions = ops.arange(ops.shape(x)[1], dtype="int32") + ops.cast(index, "int32")
+        positions = count_from(index, ops.shape(x)[1])
     if cache is not None:
         memory = cache[:, 0] if is_stacked_cache(cache) else cache[0]
     return {"query_positions": positions, "key_positions": ops.arange(ops.shape(memory)[1], dtype="int32")}
@@ -86,8 +88,15 @@ def real_tokens(implicit_mask, argument, padding_mask, x, index=None):
         implicit_mask: bool `[B, T]` or `None`.
         argument: name of the argument that `padding_mask` came as.
         padding_mask: bool `[B, T]`, with a cache also `[B, M]`, or `None`.
-        index: where the T tokens stand in the cache, or `None`.
+        index: where the T tokens stand in the cache, an int, int32 scalar or int32 `[B]`, or `None`.
     """
     if padding_mask is not None and index is not None and padding_mask.shape[1] != x.shape[1]:
-        padding_mask = ops.slice(padding_mask, (0, index), (ops.shape(padding_mask)[0], ops.shape(x)[1]))
+        padding_mask = _tokens_at(padding_mask, index, ops.shape(x)[1])
     return all_of([implicit_mask, as_padding_mask(argument, padding_mask, x)])
+
+
+def _tokens_at(mask, index, num_tokens):
+    """`mask [B, M]` from position `index` on, `[B, T]`."""
+    if not is_vector(index):
+        return ops.take(mask, count_from(index, num_tokens), axis=1)
+    return at_slots(mask, count_from(index, num_tokens))

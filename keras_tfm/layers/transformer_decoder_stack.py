@@ -23,9 +23,9 @@ class TransformerDecoderStack(TransformerStack):
         decoder_sequence, encoder_sequence, decoder_padding_mask, decoder_attention_mask, encoder_padding_mask,
             encoder_attention_mask, use_causal_mask, training, return_attention_scores, segment_ids, key_segment_ids,
             encoder_segment_ids, positions, key_positions, prefix_length: as `TransformerDecoder`.
-        cache: a `DecoderCache` from `create_cache` or an earlier call, with a `KVCache` for each pass through a block;
+        cache: a `DecoderCache` from `create_cache` or an earlier call, with a cache for each pass through a block;
             then `cache_update_index` says where the T tokens stand.
-        cache_update_index: int or int32 scalar.
+        cache_update_index: int or int32 scalar, or int32 `[B]` for rows that stand at different places.
 
     Returns:
         `[B, T, D]`; then, if asked for, a list of L self-attention scores and (with cross attention) one of L
@@ -127,7 +127,7 @@ class TransformerDecoderStack(TransformerStack):
         """Whether the blocks were built with cross attention."""
         return self.blocks[0].cross_attention is not None
 
-    def create_cache(self, batch_size, length, encoder_sequence=None, encoder_padding_mask=None):
+    def create_cache(self, batch_size, length, encoder_sequence=None, encoder_padding_mask=None, *, kind=None):
         """An empty cache for `length` positions; the cross attention's keys and values are already computed.
 
         The stack must be built.
@@ -138,6 +138,8 @@ class TransformerDecoderStack(TransformerStack):
             encoder_sequence: float `[B, S, E]`, needed with cross attention.
             encoder_padding_mask: bool `[B, S]`, for attention layers whose caches are sums over what is real
                 (`LinearAttention`). Others get it by each call.
+            kind: of the self-attention's caches, as `MultiHeadAttention.create_cache` has it; `None` leaves it to each
+                attention layer.
 
         Raises:
             ValueError: `encoder_sequence` is missing, or given to a stack without cross attention.
@@ -147,7 +149,8 @@ class TransformerDecoderStack(TransformerStack):
                 "`encoder_sequence` is needed exactly if the stack has cross attention. "
                 f"Received: encoder_sequence={encoder_sequence if encoder_sequence is None else encoder_sequence.shape}"
             )
-        own = tuple(block.self_attention.create_cache(batch_size, length) for block in self.passes)
+        options = {} if kind is None else {"kind": kind}
+        own = tuple(block.self_attention.create_cache(batch_size, length, **options) for block in self.passes)
         if not self.has_cross_attention:
             return DecoderCache(own)
         memory = (

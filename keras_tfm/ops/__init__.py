@@ -15,6 +15,8 @@ from keras_tfm.ops.mask_patterns import (
 )
 from keras_tfm.ops.masks import AttentionMask
 from keras_tfm.ops.positions import rotate, sinusoid
+from keras_tfm.ops.quantized_cache import QuantizedKVCache
+from keras_tfm.ops.rolling_cache import RollingKVCache
 
 __all__ = [
     "AttentionMask",
@@ -27,6 +29,8 @@ __all__ = [
     "FirstQueries",
     "KVCache",
     "MaskPattern",
+    "QuantizedKVCache",
+    "RollingKVCache",
     "ScoreDropout",
     "SlidingWindow",
     "attention",

@@ -47,6 +47,10 @@ class LatentCache(NamedTuple):
                 f"cache.rotary_key.shape={tuple(self.rotary_key.shape)}"
             )
 
+    def key_positions(self, index, num_tokens):
+        """Where the cached tokens stand: `None`, for 0 to S - 1."""
+        return None
+
     def write(self, latent, rotary_key, index):
         """The cache with T new positions from position `index` on (an int or int32 scalar).
 
