@@ -16,8 +16,8 @@ from tests.numerics import assert_close, randomize, to_numpy
 B, T, N, K, H, V, D = 3, 13, 4, 2, 6, 5, 7
 BOUND = {"full": 1.0, "rolling": 1.0, "int8": 2000.0}  # in units of rounding in float32
 seeds = st.integers(0, 2**16)
-chunkings = st.sampled_from([(), (1,) * T, (2, 5)])  # few, as some backends compile each size
-sparingly = settings(max_examples=4) if keras.backend.backend() == "jax" else settings()
+chunkings = st.sampled_from([(1,) * T, (2, 5)])  # few, as some backends compile each size
+sparingly = settings(max_examples=2) if keras.backend.backend() == "jax" else settings()
 
 
 def attention(window=3, **arguments):
@@ -26,7 +26,7 @@ def attention(window=3, **arguments):
     return randomize(layer, scale=D**-0.5)
 
 
-LAYERS = {position: attention(position=position) for position in (None, "rope", "alibi", "t5")}
+LAYERS = {position: attention(position=position) for position in ("rope", "t5")}
 LAYER = LAYERS["rope"]
 
 
@@ -59,7 +59,7 @@ def test_cached_chunks_equal_the_whole(kind, seed, chunks, position):
 
 @pytest.mark.parametrize("kind", KINDS)
 @sparingly
-@given(seed=seeds, num_tokens=st.sampled_from([1, 2, 5]))
+@given(seed=seeds, num_tokens=st.sampled_from([1, 5]))
 def test_rows_may_stand_at_different_places(kind, seed, num_tokens):
     rng, x = np.random.default_rng(seed), draw(seed)
     places = rng.integers(0, T - num_tokens + 1, B)
@@ -90,7 +90,7 @@ def test_padding_on_the_left_and_its_positions_are_those_of_the_sequence(kind, s
     whole = dict(padding_mask=real[:, :T], query_positions=positions[:, :T], key_positions=positions[:, :T])
     expected = to_numpy(LAYER(x, x, use_causal_mask=True, **whole))
     cache, index = LAYER.create_cache(B, T + room, kind), 0
-    for size in (5, 1, 1, 6):
+    for size in (6, 1, 6):
         part, end = x[:, index : index + size], index + size
         output, cache = LAYER(
             part,
@@ -140,11 +140,10 @@ def test_without_causality_what_is_written_so_far_is_seen(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@sparingly
-@given(seed=seeds, back=st.sampled_from([1, 4]), read=st.sampled_from([4, 11]))
-def test_it_goes_on_from_an_earlier_position(kind, seed, back, read):
+@pytest.mark.parametrize("is_trimmed", [False, True])
+def test_it_goes_on_from_an_earlier_position(kind, is_trimmed):
     """After a trim, or simply written over; a rolling cache with as many slots to spare."""
-    x = draw(seed)
+    x, read, back = draw(9), 11, 4
     expected = to_numpy(LAYER(x, x, use_causal_mask=True))[:, read - back :]
     cache = LAYER.create_cache(B, T, kind)
     if kind == "rolling":
@@ -152,10 +151,9 @@ def test_it_goes_on_from_an_earlier_position(kind, seed, back, read):
     other = x.copy()
     other[:, read - back :] += 1
     _, cache = steps(LAYER, other[:, :read], cache, [3, T])
-    for resumed in (cache, cache.trim(read - back).grown(T)):
-        for chunks in ([T], [1, 1, T]):
-            output, _ = steps(LAYER, x, resumed, chunks, read - back)
-            assert_close(output, expected, factor=BOUND[kind])
+    cache = cache.trim(read - back).grown(T) if is_trimmed else cache
+    output, _ = steps(LAYER, x, cache, [1, 1, T], read - back)
+    assert_close(output, expected, factor=BOUND[kind])
 
 
 @pytest.mark.parametrize("kind", KINDS)
