@@ -104,8 +104,9 @@ def _broken_by_import(path, name, in_function):
     if parts[:2] == ["keras", "src"]:
         yield "keras.src is private"
     if package in BACKENDS:
-        if path != f"keras_tfm/backend/{package.removesuffix('lib')}.py":
-            yield f"{package} is imported only in keras_tfm/backend/{package}.py"
+        backend = package.removesuffix("lib")
+        if not (path == f"keras_tfm/backend/{backend}.py" or path.startswith(f"keras_tfm/backend/{backend}_")):
+            yield f"{package} is imported only in keras_tfm/backend/{backend}*.py"
     elif package in OPTIONAL:
         if not in_function:
             yield f"{package} is optional: import it inside the function that needs it"

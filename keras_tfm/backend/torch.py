@@ -1,8 +1,11 @@
-"""PyTorch: scaled dot-product attention, and loops without gradients."""
+"""PyTorch: scaled dot-product attention, and loops that are recorded."""
 
 import torch
+from keras import tree
 
+from keras_tfm.backend import functional
 from keras_tfm.backend.kernel import Kernel, why_not_fused
+from keras_tfm.backend.torch_recording import Recordings, active_recordings, is_recording
 
 
 def _why_not_sdpa(request):
@@ -41,18 +44,59 @@ def _additive_mask(request):
     return bias.clamp(min=torch.finfo(dtype).min).to(dtype)
 
 
+__all__ = ["KERNELS", "compile_loop", "value_range", "while_loop", "write_slice"]
+
 KERNELS = (Kernel("torch_sdpa", _why_not_sdpa, _run_sdpa),)
 
 
 def compile_loop(function, variables):
-    """Runs `function` without recording gradients."""
-    del variables
-    return torch.no_grad()(function)
+    """Runs `function` without gradients; the bodies of its loops are recorded once and then run without their Python.
+
+    In those bodies caches are written in place: a step consumes the state that it is given.
+    """
+    recordings = Recordings(variables)
+
+    @torch.no_grad()
+    def run(*args):
+        with recordings.active():
+            return function(*args)
+
+    run.recordings = recordings
+    return run
+
+
+def while_loop(condition, body, loop, maximum_iterations):
+    """`loop`, a tree of tensors, after `body` was applied as long as `condition` holds."""
+    recordings = active_recordings()
+    if recordings is None or is_recording():
+        return functional.while_loop(condition, body, loop, maximum_iterations)
+
+    def flat_body(*leaves):
+        following = body(tree.pack_sequence_as(loop, list(leaves)))
+        return [*tree.flatten(following), condition(following)]
+
+    # The body writes in place: what it is given must be its own.
+    leaves = [leaf.clone(memory_format=torch.contiguous_format) for leaf in tree.flatten(loop)]
+    is_running, run = bool(condition(loop)), None
+    for _ in range(maximum_iterations):
+        if not is_running:
+            break
+        run = recordings.record(flat_body, leaves).run if run is None else run
+        *leaves, is_running = run(*leaves)
+    return tree.pack_sequence_as(loop, leaves)
+
+
+def write_slice(array, new, axis, index):
+    """`array` with `new` at `index` on and further along `axis`; in place in the body of a compiled loop."""
+    if not is_recording():
+        return functional.write_slice(array, new, axis, index)
+    places = torch.arange(new.shape[axis], device=array.device) + index
+    return array.index_copy_(axis, places, new)
 
 
 def value_range(tensor):
     """The smallest and largest value of a tensor in host memory; `None` if compiling, elsewhere or empty."""
-    if torch.compiler.is_compiling() or tensor.device.type != "cpu" or tensor.numel() == 0:
+    if torch.compiler.is_compiling() or is_recording() or tensor.device.type != "cpu" or tensor.numel() == 0:
         return None
     low, high = torch.aminmax(tensor)
     return int(low), int(high)

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from keras import ops
 
+from keras_tfm import backend
 from keras_tfm.generation.logit_rule import with_rules
 from keras_tfm.generation.step_protocol import check_ids, check_integer, prepare
 
@@ -121,11 +122,9 @@ def search(strategy, step, state, start_tokens, *, max_length, end_id=None, pad_
 
 def run_loop(strategy, step, loop, limits):
     """The loop after all its steps."""
-    # A NamedTuple given alone would be taken for the list of loop variables.
-    (loop,) = ops.while_loop(
+    return backend.while_loop(
         lambda loop: strategy.is_running(loop, limits),
-        lambda loop: (strategy.advance(step, loop, limits),),
-        (loop,),
+        lambda loop: strategy.advance(step, loop, limits),
+        loop,
         maximum_iterations=limits.max_length,
     )
-    return loop

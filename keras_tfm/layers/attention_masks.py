@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_tfm.layers.token_positions import at_slots
-from keras_tfm.ops.kv_cache import write_positions
+from keras_tfm.ops.kv_cache import count_from, is_vector, write_positions
 
 
 def check_attention_mask(mask, inputs_rank, num_axes, query_shape, key_length):
@@ -111,6 +111,13 @@ def _padding_at_slots(masks, value, slots, index):
     return padding
 
 
+def tokens_at(mask, index, num_tokens):
+    """`mask [B, M]` from position `index` (an int, int32 scalar or int32 `[B]`) on, `[B, T]`."""
+    if not is_vector(index):
+        return ops.take(mask, count_from(index, num_tokens), axis=1)
+    return at_slots(mask, count_from(index, num_tokens))
+
+
 def without_padding(x, padding):
     """`x [B, T, ...]` with zeros where `padding [B, T]` is False: what is there must not reach gradients, even NaN."""
     if padding is None:
@@ -118,6 +125,22 @@ def without_padding(x, padding):
     for _ in range(len(x.shape) - len(padding.shape)):
         padding = ops.expand_dims(padding, -1)
     return ops.where(padding, x, ops.zeros((), x.dtype))
+
+
+def new_tokens_without_padding(key, value, padding, cache, index, slots):
+    """Key and value with zeros at padding before they are projected; in a cache nothing has to be zeroed later on.
+
+    Args:
+        key, value: `[B, T, D]`, the new tokens; not read with a static cache.
+        padding: bool `[B, S]`, what `key_padding` returned.
+        cache, index, slots: as `key_padding` has them.
+    """
+    if padding is None or (cache is not None and index is None):
+        return key, value
+    if slots is not None:  # new tokens stand where their positions say; what no slot holds is not attended to
+        return key, value
+    new = padding if cache is None else tokens_at(padding, index, ops.shape(value)[1])
+    return without_padding(key, new), without_padding(value, new)
 
 
 def all_of(masks):

@@ -66,7 +66,7 @@ def build_parts(layer):
         layer.sink = [float(layer.attention_sink)] * layer.num_heads
 
 
-def attend_with_parts(layer, heads, mask, bias, training, return_scores):
+def attend_with_parts(layer, heads, mask, bias, training, return_scores, is_finite=False):
     """Attention of heads by a layer's score, position, sink and mixing: `(output, scores or None)`."""
     query, key, value = heads
     scale, logits = layer._inverse_sqrt_key_dim, None
@@ -87,6 +87,7 @@ def attend_with_parts(layer, heads, mask, bias, training, return_scores):
         sink=layer.sink,
         mixing=layer.head_mixing,
         value_bias=_position_hook(layer, "value_bias"),
+        has_finite_keys=is_finite,
         label=layer.path,
     )
 

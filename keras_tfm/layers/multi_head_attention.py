@@ -11,6 +11,7 @@ from keras_tfm.layers.attention_masks import (
     check_attention_bias,
     check_attention_mask,
     key_padding,
+    new_tokens_without_padding,
     segment_pair,
     without_padding,
 )
@@ -264,8 +265,7 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
             places.slots,
         )
         query = without_padding(query, query_padding)
-        if cache is None:
-            key, value = without_padding(key, padding), without_padding(value, padding)
+        key, value = new_tokens_without_padding(key, value, padding, cache, cache_update_index, places.slots)
         *all_heads, cache = self._project(query, key, value, cache, cache_update_index, places)
         key_heads = all_heads[1]
         check_attention_mask(
@@ -287,7 +287,10 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
             query_positions=places.queries,
             key_positions=places.keys,
         )
-        heads, scores = self._attend((query, value), all_heads, mask, attention_bias, training, return_attention_scores)
+        is_finite = cache is not None and places.slots is None
+        heads, scores = self._attend(
+            (query, value), all_heads, mask, attention_bias, training, return_attention_scores, is_finite
+        )
         heads = self._axes.unfold(heads, query)
         if self._use_gate:
             heads = heads * self._gate_dense(query)
@@ -316,10 +319,10 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
             return heads
         return self.position.rotate(heads, positions(ops.shape(heads)[1]))
 
-    def _attend(self, inputs, heads, mask, bias, training, return_scores):
+    def _attend(self, inputs, heads, mask, bias, training, return_scores, is_finite):
         if overrides_attention(self):
             return attend_by_hook(self, self._axes, inputs, heads, mask, bias, training, return_scores)
-        output, scores = attend_with_parts(self, heads, mask, bias, training, return_scores)
+        output, scores = attend_with_parts(self, heads, mask, bias, training, return_scores, is_finite)
         return output, self._axes.unfold_scores(scores, *inputs)
 
     def _segments(self, segment_ids, key_segment_ids, query, keys):
@@ -330,20 +333,22 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
         """An empty cache of `length` positions; `kind` is `"full"` (also `None`), `"rolling"` or `"int8"`."""
         return make_cache(self, batch_size, length, kind)
 
-    def project_memory(self, value, key=None, key_positions=None):
+    def project_memory(self, value, key=None, key_positions=None, padding_mask=None):
         """The `KVCache` of what is attended to, for calls with a static cache (cross attention while decoding).
 
         Args:
             value: float `[B, S, D']`.
             key: float `[B, S, D'']`; `None` means `value`.
             key_positions: int `[S]` or `[B, S]`; `None` means 0, 1, 2, ...
+            padding_mask: bool `[B, S]`, True at real keys; what others hold does not come into the cache.
         """
+        key = without_padding(value if key is None else key, padding_mask)
 
         def positions(length):
             return ops.arange(length, dtype="int32") if key_positions is None else key_positions
 
-        key_heads = self._place(self._key_dense(value if key is None else key), self.key_norm, positions)
-        return KVCache(key_heads, self._value_dense(value))
+        key_heads = self._place(self._key_dense(key), self.key_norm, positions)
+        return KVCache(key_heads, self._value_dense(without_padding(value, padding_mask)))
 
     def compute_output_spec(
         self,

@@ -4,10 +4,9 @@ import inspect
 
 from keras import ops
 
-from keras_tfm.layers.attention_masks import all_of, as_padding_mask
+from keras_tfm.layers.attention_masks import all_of, as_padding_mask, tokens_at
 from keras_tfm.layers.cache_forms import is_stacked_cache
-from keras_tfm.layers.token_positions import at_slots
-from keras_tfm.ops.kv_cache import count_from, is_vector
+from keras_tfm.ops.kv_cache import count_from
 
 
 class Steps:
@@ -91,12 +90,5 @@ def real_tokens(implicit_mask, argument, padding_mask, x, index=None):
         index: where the T tokens stand in the cache, an int, int32 scalar or int32 `[B]`, or `None`.
     """
     if padding_mask is not None and index is not None and padding_mask.shape[1] != x.shape[1]:
-        padding_mask = _tokens_at(padding_mask, index, ops.shape(x)[1])
+        padding_mask = tokens_at(padding_mask, index, ops.shape(x)[1])
     return all_of([implicit_mask, as_padding_mask(argument, padding_mask, x)])
-
-
-def _tokens_at(mask, index, num_tokens):
-    """`mask [B, M]` from position `index` on, `[B, T]`."""
-    if not is_vector(index):
-        return ops.take(mask, count_from(index, num_tokens), axis=1)
-    return at_slots(mask, count_from(index, num_tokens))

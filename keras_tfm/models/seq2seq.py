@@ -203,7 +203,8 @@ class Seq2SeqTransformer(CheckedTokenIds, keras.Model):
     def _search(self, source_ids, max_length, num_beams, length_penalty):
         memory = self.encode(source_ids)
         batch_size = ops.shape(source_ids)[0]
-        state = (self.decoder.create_cache(batch_size, max_length, memory), ops.not_equal(source_ids, 0))
+        is_real = ops.not_equal(source_ids, 0)
+        state = (self.decoder.create_cache(batch_size, max_length, memory, is_real), is_real)
         start = ops.full((batch_size,), self.start_id, dtype="int32")
         if num_beams == 1:
             return greedy_search(self.decode_step, state, start, max_length=max_length, end_id=self.end_id)

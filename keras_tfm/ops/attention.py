@@ -30,6 +30,7 @@ def attention(
     sink=None,
     mixing=None,
     value_bias=None,
+    has_finite_keys=False,
     label=None,
 ):
     """Computes `softmax(query · keyᵀ · scale + bias) · value` under a mask.
@@ -52,6 +53,7 @@ def attention(
         mixing: an object with `mix_logits` and `mix_scores`, functions of `[B, N, T, S]` (talking heads).
         value_bias: a function of `(scores, query_positions, key_positions)` that returns `[B, T, N, Hv]`, added to
             the output.
+        has_finite_keys: whether keys and values are known to be finite everywhere, as in a cache; then none are zeroed.
         label: a name for who asks, shown by reports.
 
     Returns:
@@ -92,6 +94,7 @@ def attention(
         sink=sink,
         mixing=mixing,
         value_bias=value_bias,
+        has_finite_keys=has_finite_keys,
         label=label,
     )
     kernel = _first_kernel(request)
@@ -206,7 +209,7 @@ def _first_kernel(request):
 
 def _without_what_nobody_sees(request, rows):
     """Zeros in place of keys, values and queries that take no part: a kernel multiplies them by zero, and 0 · NaN."""
-    keys = request.mask.live_keys(request.query_length, request.key_length)
+    keys = None if request.has_finite_keys else request.mask.live_keys(request.query_length, request.key_length)
     query, key, value = request.query, request.key, request.value
     if keys is not None:
         keys = keys[:, :, None, None]
@@ -236,6 +239,7 @@ def _run_windows(request):
             dropout=folded.dropout,
             score=folded.score,
             sink=folded.sink,
+            has_finite_keys=folded.has_finite_keys,
             label=folded.label,
         )
     return unfold(output), None

@@ -40,6 +40,7 @@ class AttentionRequest:
     sink: Any = None
     mixing: Any = None
     value_bias: Callable | None = None
+    has_finite_keys: bool = False
     label: str | None = None
 
     @property

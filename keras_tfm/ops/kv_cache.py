@@ -28,7 +28,7 @@ def write_positions(leaf, new, index):
     """
     new = ops.cast(new, leaf.dtype)
     if not is_vector(index):
-        return ops.slice_update(leaf, (0, index) + (0,) * (len(leaf.shape) - 2), new)
+        return backend.write_slice(leaf, new, 1, index)
     return place_rows(leaf, new, ops.arange(ops.shape(leaf)[1], dtype="int32") - ops.cast(index, "int32")[:, None])
 
 

@@ -1,0 +1,183 @@
+"""The decoder alone: a language model that reads left to right (the GPT branch)."""
+
+import keras
+
+from keras_tfm.layers import PositionalEmbedding, TransformerDecoderStack
+from keras_tfm.models.generation_mixin import Generates
+from keras_tfm.models.token_ids import CheckedTokenIds
+
+ABSOLUTE_POSITIONS = ("learned", "sinusoidal", None)
+
+
+@keras.saving.register_keras_serializable(package="keras_tfm")
+class CausalLM(CheckedTokenIds, Generates, keras.Model):
+    """A Transformer decoder over token ids that predicts the next id; a Functional model.
+
+    Args:
+        vocabulary_size: V.
+        num_layers: L.
+        hidden_dim: D.
+        intermediate_dim: F.
+        num_heads: N.
+        dropout: rate on the embeddings, each sub-layer's output and the scores.
+        attention_dropout, activation_dropout, activation, normalize_first, num_key_value_heads, normalization,
+            layer_norm_epsilon, feed_forward, use_bias: as in `TransformerDecoder`.
+        position: `"learned"`, `"sinusoidal"`, `None`, or the relative positions of the attention: `"rope"`, `"alibi"`,
+            or whatever `TransformerDecoder` takes.
+        sequence_length: the most positions that learned positions have.
+        embedding_scale: factor on the embeddings, see `PositionalEmbedding`.
+        tie_weights: whether the head is the embedding matrix.
+        mask_zero: whether id 0 is padding.
+        end_id: id that ends a text, or `None`.
+        **kwargs: `keras.Model` arguments.
+
+    Call arguments:
+        inputs: int `[B, T]`.
+
+    Returns:
+        logits `[B, T, V]` of the ids that follow.
+
+    Masking:
+        Every token sees itself and those before. With `mask_zero` id 0 is padding, and the logits carry the mask.
+
+    Raises:
+        ValueError: sizes that do not fit, or ids outside the vocabulary.
+
+    Reference:
+        Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.3.
+
+    Example:
+
+    >>> import numpy as np
+    >>> model = CausalLM(20, num_layers=1, hidden_dim=16, intermediate_dim=32, num_heads=2, sequence_length=32)
+    >>> sequences, scores, lengths = model.generate([[5, 6, 7], [8]], max_length=4)
+    >>> sequences.shape
+    (2, 4)
+    """
+
+    def __init__(
+        self,
+        vocabulary_size,
+        num_layers=6,
+        hidden_dim=512,
+        intermediate_dim=2048,
+        num_heads=8,
+        *,
+        dropout=0.1,
+        attention_dropout=None,
+        activation_dropout=0.0,
+        activation="gelu",
+        normalize_first=True,
+        num_key_value_heads=None,
+        normalization="layer",
+        layer_norm_epsilon=1e-5,
+        feed_forward=None,
+        use_bias=True,
+        position="learned",
+        sequence_length=512,
+        embedding_scale=None,
+        tie_weights=True,
+        mask_zero=False,
+        end_id=None,
+        dtype=None,
+        **kwargs,
+    ):
+        dtype = keras.dtype_policies.get(dtype)
+        absolute = position if position in ABSOLUTE_POSITIONS else None
+        block = dict(
+            intermediate_dim=intermediate_dim,
+            num_heads=num_heads,
+            dropout=dropout,
+            attention_dropout=attention_dropout,
+            activation_dropout=activation_dropout,
+            activation=activation,
+            normalize_first=normalize_first,
+            num_key_value_heads=num_key_value_heads,
+            normalization=normalization,
+            layer_norm_epsilon=layer_norm_epsilon,
+            feed_forward=feed_forward,
+            use_bias=use_bias,
+            dtype=dtype,
+        )
+        embedding = PositionalEmbedding(
+            vocabulary_size,
+            sequence_length,
+            hidden_dim,
+            tie_weights=tie_weights,
+            embeddings_initializer=keras.initializers.RandomNormal(stddev=0.02),
+            mask_zero=mask_zero,
+            position=absolute,
+            embedding_scale=embedding_scale,
+            dropout=dropout,
+            dtype=dtype,
+            name="embedding",
+        )
+        decoder = TransformerDecoderStack(
+            num_layers, position=None if absolute == position else position, name="decoder", **block
+        )
+        token_ids = keras.Input((None,), dtype="int32", name="token_ids")
+        logits = embedding(decoder(embedding(token_ids)), reverse=True)
+        super().__init__(inputs=token_ids, outputs=logits, **kwargs)
+
+        self.dtype_policy = dtype
+        self.embedding, self.decoder = embedding, decoder
+        self.end_id = end_id
+        self.token_id_limits = {"token_ids": vocabulary_size}
+        self.max_positions = sequence_length if position == "learned" else None
+        self._config = {
+            **{name: value for name, value in decoder.get_config().items() if name in block or name == "position"},
+            "dtype": keras.dtype_policies.serialize(dtype),
+            "vocabulary_size": vocabulary_size,
+            "num_layers": num_layers,
+            "hidden_dim": hidden_dim,
+            "sequence_length": sequence_length,
+            "embedding_scale": embedding_scale,
+            "tie_weights": tie_weights,
+            "mask_zero": mask_zero,
+            "end_id": end_id,
+        }
+        if absolute == position:
+            self._config["position"] = position
+
+    def create_cache(self, batch_size, length, memory=()):
+        """An empty `DecoderCache` of `length` positions."""
+        return self.decoder.create_cache(batch_size, length)
+
+    def fill(self, tokens, index, positions, padding_mask, cache, memory=()):
+        """Reads tokens into the cache; see `extend`."""
+        return self._read(tokens, index, positions, padding_mask, cache)[1]
+
+    def extend(self, tokens, index, positions, padding_mask, cache, memory=()):
+        """Reads tokens that stand at `index` in the cache, and scores what follows each.
+
+        Args:
+            tokens: int `[R, T]`.
+            index: int32 scalar or `[R]`, where in the cache the first of them goes.
+            positions: int `[R, T]`, where they stand in the text.
+            padding_mask: bool `[R, M]`, True at places of the cache that hold real tokens, or `None`.
+            cache: a `DecoderCache` of M places.
+            memory: nothing here.
+
+        Returns:
+            `(logits [R, T, V], cache)`.
+        """
+        x, cache = self._read(tokens, index, positions, padding_mask, cache)
+        return self.embedding(x, reverse=True), cache
+
+    def _read(self, tokens, index, positions, padding_mask, cache):
+        return self.decoder(
+            self.embedding(tokens, positions=positions),
+            decoder_padding_mask=padding_mask,
+            cache=cache,
+            cache_update_index=index,
+            training=False,
+        )
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {**self._config, "name": self.name, "trainable": self.trainable}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Makes the model from its configuration."""
+        return cls(**config)
