@@ -88,9 +88,14 @@ def best_candidates(logits, alive_scores, count):
     return Candidates(scores, ops.cast(places // width, "int32"), ops.cast(tokens, "int32"))
 
 
-def best_alive(candidates, num_beams, limits):
-    """The first K candidates that do not end: their scores float32 `[B, K]` and places int32 `[B, K]`."""
-    ends = limits.is_end(candidates.tokens)
+def best_alive(candidates, ends, num_beams):
+    """The first K candidates that do not end: their scores float32 `[B, K]` and places int32 `[B, K]`.
+
+    Args:
+        candidates: `Candidates`.
+        ends: bool `[B, C]`, which of them end.
+        num_beams: K.
+    """
     if candidates.keys is None:
         scores, places = ops.top_k(ops.where(ends, -np.inf, candidates.scores), num_beams)
         return scores, ops.cast(places, "int32")
@@ -109,9 +114,9 @@ def select(loop, candidates, limits, coverage=None):
         coverage: float32 `[B, K]`, added to the ranks of those that come from an alive hypothesis; or `None`.
     """
     num_beams = loop.alive_scores.shape[1]
-    alive_scores, alive = best_alive(candidates, num_beams, limits)
-    is_last = loop.index == limits.max_length - 1
-    enters = ops.logical_or(limits.is_end(candidates.tokens), is_last)
+    ends = limits.is_end(candidates.tokens)
+    alive_scores, alive = best_alive(candidates, ends, num_beams)
+    enters = ops.logical_or(ends, loop.index == limits.max_length - 1)
     if candidates.may_finish is not None:
         enters = ops.logical_and(enters, candidates.may_finish)
     enters = ops.logical_and(enters[:, :num_beams], ops.logical_not(ops.expand_dims(loop.is_done, 1)))

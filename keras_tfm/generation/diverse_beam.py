@@ -125,7 +125,7 @@ def diverse_candidates(totals, penalty, limits):
 
 def counts_of_alive(candidates, width, vocabulary_size, is_done, limits):
     """How many of the hypotheses that go on take each token, none if the group is done: float32 `[B, V]`."""
-    scores, places = best_alive(candidates, width, limits)
+    scores, places = best_alive(candidates, limits.is_end(candidates.tokens), width)
     tokens = ops.take_along_axis(candidates.tokens, places, axis=1)
     counts = ops.logical_and(scores > -np.inf, ops.logical_not(is_done))
     tokens = ops.expand_dims(tokens, -1) == ops.arange(vocabulary_size, dtype="int32")

@@ -1,12 +1,18 @@
 """The settings of the beam strategy, against enumeration and a plain search in numpy float64."""
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from keras import ops
 
 from keras_tfm.generation.beam import Beam, beam_search
+from keras_tfm.generation.constrained_beam import ConstrainedBeam
+from keras_tfm.generation.coverage import CoveragePenalty
+from keras_tfm.generation.diverse_beam import DiverseBeam
 from keras_tfm.generation.greedy import greedy_search
+from keras_tfm.generation.strategy import search
 from tests.generation.beam_oracle import PENALTIES, check_results, decode, settings_oracle
 from tests.generation.prefix_model import MODES, PrefixModel, all_hypotheses, count_steps, run
 
@@ -86,6 +92,37 @@ def test_beam_search_takes_all_settings():
     expected = run(decode, model, strategy=Beam(**settings), max_length=5, end_id=1)
     for result, one in zip(run(beam_search, model, max_length=5, end_id=1, **settings), expected, strict=True):
         np.testing.assert_array_equal(result, one)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="only TensorFlow has shapes without a size")
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        Beam(2, early_stopping="heuristic", coverage=CoveragePenalty(0.2, lambda state: state["seen"])),
+        DiverseBeam(4, num_groups=2),
+        ConstrainedBeam(2, constraints=lambda state: ops.expand_dims(state["phrase"], 1)),
+        ConstrainedBeam(2, constraints=[[[1]], [[1]]]),
+    ],
+    ids=["coverage", "diverse", "constrained", "constants"],
+)
+def test_the_batch_size_may_be_unknown(strategy):
+    import tensorflow as tf
+
+    def step(tokens, index, state):
+        return tf.one_hot(tokens - 1, 3) * 9, state | {"seen": state["seen"] + 1}
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None], "int32"),
+            tf.TensorSpec([None, 2], "float32"),
+            tf.TensorSpec([None, 1], "int32"),
+        ]
+    )
+    def decode(starts, seen, phrase):
+        return search(strategy, step, {"seen": seen, "phrase": phrase}, starts, max_length=3, end_id=0)
+
+    sequences, _, _ = decode(tf.constant([2, 2]), tf.zeros([2, 2]), tf.constant([[1], [-1]]))
+    np.testing.assert_array_equal(sequences[:, 0], [[1, 0, 0], [1, 0, 0]])
 
 
 def test_equal_settings_are_one_key():

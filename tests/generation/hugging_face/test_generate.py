@@ -52,32 +52,32 @@ def begun(name):
 
 
 @functools.cache
-def compiled_advance(name, strategy):
+def compiled_advance(name, strategy, limits):
     """`strategy.advance` when the model has already spoken: a program without the model."""
 
     def advance(loop, logits, state):
-        return strategy.advance(lambda *_: (logits, state), loop, LIMITS)
+        return strategy.advance(lambda *_: (logits, state), loop, limits)
 
     return compiled(advance) if keras.backend.backend() == "jax" else advance
 
 
-def decode(name, strategy):
+def decode(name, strategy, limits=LIMITS):
     """Results of `strategy`, one step at a time, so that one compiled step serves all settings.
 
     The length penalty is a part of the loop's value: programs of other penalties are the same.
     """
     state, tokens = begun(name)
-    loop = strategy.start(tokens, state, LIMITS, 0)
+    loop = strategy.start(tokens, state, limits, 0)
     key = strategy if isinstance(strategy, Greedy) else Beam(strategy.num_beams, early_stopping=strategy.early_stopping)
     for _ in range(MAX_LENGTH):
-        if not ops.convert_to_numpy(strategy.is_running(loop, LIMITS)):
+        if not ops.convert_to_numpy(strategy.is_running(loop, limits)):
             break
         logits, state = compiled_step(name)(loop.tokens, loop.index, loop.state)
-        loop = compiled_advance(name, key)(loop, logits, state)
-    return tuple(ops.convert_to_numpy(result) for result in strategy.result(loop, LIMITS))
+        loop = compiled_advance(name, key, limits)(loop, logits, state)
+    return tuple(ops.convert_to_numpy(result) for result in strategy.result(loop, limits))
 
 
-def generate(name, num_beams=1, **settings):
+def generate(name, num_beams=1, end_ids=(models.END,), **settings):
     """Their new tokens `[B, K, L]` and, of beam search, the scores under the penalty `[B, K]`."""
     import torch
     import transformers
@@ -89,7 +89,7 @@ def generate(name, num_beams=1, **settings):
         max_new_tokens=MAX_LENGTH,
         do_sample=False,
         pad_token_id=models.PAD,
-        eos_token_id=models.END,
+        eos_token_id=list(end_ids),
         decoder_start_token_id=models.START,
         return_dict_in_generate=True,
         output_scores=True,
@@ -150,6 +150,18 @@ def test_beam_search_finds_the_same(name, num_beams, early_stopping):
         np.testing.assert_allclose(scores / lengths.astype("float64") ** alpha, expected_scores, rtol=1e-4)
         found |= set(lengths.flatten())
     assert len(found) > 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_of_several_ids_ends(name):
+    # Those that are said most often, so that they do end hypotheses.
+    words, counts = np.unique(generate(name)[0], return_counts=True)
+    ends = (models.END, *[int(word) for word in words[np.argsort(-counts)] if word not in (models.END, models.PAD)][:2])
+    sequences, scores, lengths = decode(name, Beam(3, 1.0, "average"), LIMITS._replace(end_ids=ends))
+    settings = dict(length_penalty=1.0, early_stopping="never", end_ids=ends)
+    expected, expected_scores = generate(name, 3, **settings)
+    np.testing.assert_array_equal(sequences, expected)
+    np.testing.assert_allclose(scores / lengths, expected_scores, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", NAMES)
