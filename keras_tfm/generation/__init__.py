@@ -1,8 +1,56 @@
-"""Decoding strategies over a step function: they know no layer and no model."""
+"""Decoding strategies and logit rules over a step function: they know no layer and no model."""
 
-from keras_tfm.generation.beam import beam_search
+from keras_tfm.generation.beam import Beam, beam_search
+from keras_tfm.generation.constrained_beam import ConstrainedBeam
+from keras_tfm.generation.coverage import CoveragePenalty
+from keras_tfm.generation.diverse_beam import DiverseBeam
 from keras_tfm.generation.greedy import Greedy, greedy_search
+from keras_tfm.generation.length_rules import Budget, MinimumLength
 from keras_tfm.generation.logit_rule import LogitRule
+from keras_tfm.generation.logit_rules import AllowedTokens, CallableRule, ForbiddenTokens, ForcedTokens, LogitBias
+from keras_tfm.generation.mirostat import Mirostat
+from keras_tfm.generation.ngram_rules import NoRepeatNgram
+from keras_tfm.generation.penalties import FrequencyPenalty, RepetitionPenalty
+from keras_tfm.generation.sampling import Sampling, sample_search
+from keras_tfm.generation.sampling_filters import MinP, Temperature, TopK, TopP, Typical
+from keras_tfm.generation.state_rows import Unchanging
+from keras_tfm.generation.stop_sequences import StopSequences
+from keras_tfm.generation.strategies import get_strategy
 from keras_tfm.generation.strategy import Limits, Strategy, search
+from keras_tfm.generation.token_automaton import TokenAutomaton
 
-__all__ = ["Greedy", "Limits", "LogitRule", "Strategy", "beam_search", "greedy_search", "search"]
+__all__ = [
+    "AllowedTokens",
+    "Beam",
+    "Budget",
+    "CallableRule",
+    "ConstrainedBeam",
+    "CoveragePenalty",
+    "DiverseBeam",
+    "ForbiddenTokens",
+    "ForcedTokens",
+    "FrequencyPenalty",
+    "Greedy",
+    "Limits",
+    "LogitBias",
+    "LogitRule",
+    "MinP",
+    "MinimumLength",
+    "Mirostat",
+    "NoRepeatNgram",
+    "RepetitionPenalty",
+    "Sampling",
+    "StopSequences",
+    "Strategy",
+    "Temperature",
+    "TokenAutomaton",
+    "TopK",
+    "TopP",
+    "Typical",
+    "Unchanging",
+    "beam_search",
+    "get_strategy",
+    "greedy_search",
+    "sample_search",
+    "search",
+]

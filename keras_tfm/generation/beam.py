@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 
-from keras import ops, tree
+from keras import ops
 
 from keras_tfm.generation.beam_pool import (
     best_candidates,
@@ -19,6 +19,7 @@ from keras_tfm.generation.beam_pool import (
 from keras_tfm.generation.coverage import CoveragePenalty
 from keras_tfm.generation.greedy import Greedy
 from keras_tfm.generation.length_penalty import check_length_penalty, length_divisors
+from keras_tfm.generation.state_rows import take_rows
 from keras_tfm.generation.step_protocol import check_integer, next_logits
 from keras_tfm.generation.strategy import Strategy, search
 
@@ -130,7 +131,7 @@ class Beam(Strategy):
         return following._replace(
             is_done=ops.logical_or(loop.is_done, is_done),
             memory=self.remember(loop.memory, parents, following.tokens),
-            state=tree.map_structure(lambda leaf: ops.take(leaf, rows, axis=0), state),
+            state=take_rows(state, rows),
         )
 
     def result(self, loop, limits):

@@ -3,9 +3,10 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-from keras import ops, tree
+from keras import ops
 
 from keras_tfm.generation.length_penalty import Divisors
+from keras_tfm.generation.state_rows import repeat_rows
 from keras_tfm.generation.step_protocol import log_probabilities, write_tokens
 
 
@@ -60,7 +61,7 @@ def start_loop(tokens, state, num_beams, divisors, limits, memory=()):
         first_rows=ops.expand_dims(ops.arange(batch_size, dtype="int32") * num_beams, 1),
         divisors=divisors,
         memory=memory,
-        state=tree.map_structure(lambda leaf: ops.repeat(leaf, num_beams, axis=0), state),
+        state=repeat_rows(state, num_beams),
     )
 
 

@@ -5,11 +5,12 @@ import math
 import numbers
 
 import numpy as np
-from keras import ops, tree
+from keras import ops
 
 from keras_tfm.generation.beam import Beam
 from keras_tfm.generation.beam_pool import Candidates, best_alive, finished_hypotheses, num_candidates, start_loop
 from keras_tfm.generation.length_penalty import length_divisors
+from keras_tfm.generation.state_rows import repeat_rows
 from keras_tfm.generation.step_protocol import check_integer, log_probabilities
 
 
@@ -76,7 +77,7 @@ class DiverseBeam(Beam):
     def start(self, tokens, state, limits, seed):
         """The loop before the first step: each group is a sentence."""
         divisors = length_divisors(self.penalty, self.length_penalty, limits.max_length)
-        tokens, state = tree.map_structure(lambda leaf: ops.repeat(leaf, self.num_groups, axis=0), (tokens, state))
+        tokens, state = repeat_rows((tokens, state), self.num_groups)
         return start_loop(tokens, state, self.num_beams // self.num_groups, divisors, limits)
 
     def result(self, loop, limits):

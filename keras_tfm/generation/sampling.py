@@ -3,11 +3,12 @@
 import dataclasses
 from typing import Any, NamedTuple
 
-from keras import ops, tree
+from keras import ops
 
 from keras_tfm.generation.greedy import Greedy, append
 from keras_tfm.generation.number_checks import check_number
 from keras_tfm.generation.sampling_filters import MinP, Temperature, TopK, TopP, Typical
+from keras_tfm.generation.state_rows import repeat_rows
 from keras_tfm.generation.step_protocol import check_integer, log_probabilities, next_logits
 from keras_tfm.generation.strategy import Strategy, search
 from keras_tfm.ops.counter_random import gumbel, row_keys
@@ -72,7 +73,7 @@ class Sampling(Strategy):
         """The loop before the first step."""
         keys = sample_keys(seed, ops.shape(tokens)[0], self.num_samples or 1)
         if self.num_samples is not None:
-            tokens, state = tree.map_structure(lambda leaf: ops.repeat(leaf, self.num_samples, axis=0), (tokens, state))
+            tokens, state = repeat_rows((tokens, state), self.num_samples)
         return SamplingLoop(*Greedy().start(tokens, state, limits, seed), keys=keys)
 
     def is_running(self, loop, limits):

@@ -4,6 +4,8 @@ import operator
 
 from keras import ops, tree
 
+from keras_tfm.generation.state_rows import map_rows
+
 LOWEST = -3.4028235e38  # the most negative finite float32
 
 
@@ -60,7 +62,8 @@ def prepare(start_tokens, state):
             )
         return tensor
 
-    return ops.cast(tokens, "int32"), tree.map_structure(as_batch_first, state)
+    state = map_rows(as_batch_first, state)
+    return ops.cast(tokens, "int32"), tree.map_structure(ops.convert_to_tensor, state)
 
 
 def next_logits(step, tokens, index, state, end_ids=()):

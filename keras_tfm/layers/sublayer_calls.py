@@ -2,6 +2,7 @@
 
 import inspect
 
+import keras
 from keras import ops
 
 from keras_tfm.layers.attention_masks import all_of, as_padding_mask, tokens_at
@@ -42,12 +43,47 @@ def attend(layer, query, value, **arguments):
     """
     arguments = {name: argument for name, argument in arguments.items() if argument is not None}
     returns_scores = arguments.get("return_attention_scores", False)
+    if "cache" in arguments and "cache_update_index" not in arguments and _has_more_rows(query, arguments["cache"]):
+        return _attend_by_memory(layer, query, value, arguments)
     results = layer(query, value, **arguments)
     if "cache" not in arguments and not returns_scores:
         return results, None, None
     output, *rest = results
     scores = rest.pop(0) if returns_scores else None
     return output, scores, rest[0] if rest else None
+
+
+def _has_more_rows(query, cache):
+    rows, memories = query.shape[0], keras.tree.flatten(cache)[0].shape[0]
+    return isinstance(rows, int) and isinstance(memories, int) and rows != memories
+
+
+def _attend_by_memory(layer, query, value, arguments):
+    """Attention of K rows `[B * K, T, D]` to each memory, as of one row with K · T queries: no memory is repeated."""
+    memories, (rows, length) = keras.tree.flatten(arguments["cache"])[0].shape[0], query.shape[:2]
+    if rows % memories:
+        raise ValueError(
+            "A static cache must have as many rows as the queries, or a divisor of it. "
+            f"Received: {rows} rows of queries, a cache of {memories}"
+        )
+    times = rows // memories
+
+    def fold(x):
+        return ops.reshape(x, (memories, times * length, *x.shape[2:]))
+
+    arguments = dict(arguments)
+    if "attention_mask" in arguments:
+        arguments["attention_mask"] = fold(arguments["attention_mask"])
+    if "query_positions" in arguments:
+        positions = arguments["query_positions"]
+        arguments["query_positions"] = ops.tile(positions, times) if len(positions.shape) == 1 else fold(positions)
+    if "segment_ids" in arguments:
+        arguments["segment_ids"] = fold(arguments["segment_ids"])
+    output, scores, cache = attend(layer, fold(query), value, **arguments)
+    if scores is not None:
+        scores = ops.reshape(scores, (memories, scores.shape[1], times, length, -1))
+        scores = ops.reshape(ops.transpose(scores, (0, 2, 1, 3, 4)), (rows, -1, length, scores.shape[-1]))
+    return ops.reshape(output, (rows, length, *output.shape[2:])), scores, cache
 
 
 def cross_positions(layer, x, positions, index, memory, cache):

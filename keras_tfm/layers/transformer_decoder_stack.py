@@ -149,14 +149,25 @@ class TransformerDecoderStack(TransformerStack):
                 "`encoder_sequence` is needed exactly if the stack has cross attention. "
                 f"Received: encoder_sequence={encoder_sequence if encoder_sequence is None else encoder_sequence.shape}"
             )
-        options = {} if kind is None else {"kind": kind}
-        own = tuple(block.self_attention.create_cache(batch_size, length, **options) for block in self.passes)
+        own = self.create_self_attention_caches(batch_size, length, kind=kind)
         if not self.has_cross_attention:
             return DecoderCache(own)
-        memory = (
+        return DecoderCache(own, self.project_memory(encoder_sequence, encoder_padding_mask))
+
+    def create_self_attention_caches(self, batch_size, length, *, kind=None):
+        """A tuple of one empty cache for each pass through a block; see `create_cache`."""
+        options = {} if kind is None else {"kind": kind}
+        return tuple(block.self_attention.create_cache(batch_size, length, **options) for block in self.passes)
+
+    def project_memory(self, encoder_sequence, encoder_padding_mask=None):
+        """A tuple of the cross attention's keys and values for each pass through a block; see `create_cache`.
+
+        A cache with these may be called with more rows than they have, such as the K beams of each sentence: row r
+        attends to the memory of row r // K.
+        """
+        return tuple(
             project_memory(block.cross_attention, encoder_sequence, encoder_padding_mask) for block in self.passes
         )
-        return DecoderCache(own, tuple(memory))
 
     def compute_output_spec(
         self, decoder_sequence, encoder_sequence=None, *args, cache=None, return_attention_scores=False, **kwargs

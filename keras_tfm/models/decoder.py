@@ -139,9 +139,9 @@ class CausalLM(CheckedTokenIds, Generates, keras.Model):
         if absolute == position:
             self._config["position"] = position
 
-    def create_cache(self, batch_size, length, memory=()):
-        """An empty `DecoderCache` of `length` positions."""
-        return self.decoder.create_cache(batch_size, length)
+    def create_cache(self, batch_size, length, kind=None):
+        """An empty `DecoderCache` of `length` positions; `kind` as in `MultiHeadAttention.create_cache`."""
+        return self.decoder.create_cache(batch_size, length, kind=kind)
 
     def fill(self, tokens, index, positions, padding_mask, cache, memory=()):
         """Reads tokens into the cache; see `extend`."""
@@ -153,10 +153,10 @@ class CausalLM(CheckedTokenIds, Generates, keras.Model):
         Args:
             tokens: int `[R, T]`.
             index: int32 scalar or `[R]`, where in the cache the first of them goes.
-            positions: int `[R, T]`, where they stand in the text.
+            positions: int `[R, T]` or `[R, 1]`, where they stand in the text.
             padding_mask: bool `[R, M]`, True at places of the cache that hold real tokens, or `None`.
             cache: a `DecoderCache` of M places.
-            memory: nothing here.
+            memory: what `encode` returned; nothing here.
 
         Returns:
             `(logits [R, T, V], cache)`.

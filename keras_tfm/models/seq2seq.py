@@ -6,14 +6,16 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_tfm import backend
-from keras_tfm.generation import beam_search, greedy_search
+from keras_tfm.generation import Beam, get_strategy
 from keras_tfm.layers import PositionalEmbedding, TransformerDecoderStack, TransformerEncoderStack
+from keras_tfm.layers.decoder_cache import DecoderCache
+from keras_tfm.models.generation_mixin import Generated, Generates
+from keras_tfm.models.prompts import align_prompts
 from keras_tfm.models.token_ids import CheckedTokenIds, check_token_ids
 
 
 @keras.saving.register_keras_serializable(package="keras_tfm")
-class Seq2SeqTransformer(CheckedTokenIds, keras.Model):
+class Seq2SeqTransformer(CheckedTokenIds, Generates, keras.Model):
     """Encoder-decoder Transformer over token ids; a Functional model.
 
     Args:
@@ -56,6 +58,8 @@ class Seq2SeqTransformer(CheckedTokenIds, keras.Model):
     >>> sequences.shape
     (1, 4)
     """
+
+    forbidden_ids = (0,)
 
     def __init__(
         self,
@@ -139,7 +143,6 @@ class Seq2SeqTransformer(CheckedTokenIds, keras.Model):
         self.start_id, self.end_id = start_id, end_id
         self.token_id_limits = {"source_ids": vocabulary_size, "target_ids": target_size}
         self.max_positions = sequence_length if position == "learned" else None
-        self._programs = {}
         self._config = {
             **block,
             "dtype": keras.dtype_policies.serialize(dtype),
@@ -154,12 +157,104 @@ class Seq2SeqTransformer(CheckedTokenIds, keras.Model):
             "end_id": end_id,
         }
 
-    def encode(self, source_ids):
-        """The encoder's output `[B, S, D]` for int `[B, S]`."""
+    def encode(self, source):
+        """The decoder's keys and values of int `source [B, S]`, and where it is real: what every step reads."""
+        (source_ids,) = source
+        is_real = ops.not_equal(source_ids, 0)
+        return self.decoder.project_memory(self._encode(source_ids), is_real), is_real
+
+    def _encode(self, source_ids):
         return self.encoder(self.source_embedding(source_ids), training=False)
 
+    def create_cache(self, batch_size, length, kind=None):
+        """Empty caches of the decoder's self-attention."""
+        return self.decoder.create_self_attention_caches(batch_size, length, kind=kind)
+
+    def extend(self, tokens, index, positions, padding_mask, cache, memory):
+        """Reads target tokens that stand at `index` in the cache, and scores what follows each.
+
+        Args:
+            tokens: int `[R, T]`.
+            index: int32 scalar or `[R]`, where in the cache the first of them goes.
+            positions: int `[R, T]` or `[R, 1]`, where they stand in the target.
+            padding_mask: bool `[R, M]`, True at places of the cache that hold real tokens, or `None`.
+            cache: what `create_cache` returned.
+            memory: what `encode` returned for B sources; R is a multiple of B.
+
+        Returns:
+            `(logits [R, T, V], cache)`.
+        """
+        cross_attention, is_real = memory
+        x, cache = self.decoder(
+            self.target_embedding(tokens, positions=positions),
+            decoder_padding_mask=padding_mask,
+            encoder_padding_mask=is_real,
+            cache=DecoderCache(cache, cross_attention),
+            cache_update_index=index,
+            training=False,
+        )
+        return self.target_embedding(x, reverse=True), cache.self_attention
+
+    def generate(
+        self,
+        source_ids,
+        *,
+        max_length,
+        strategy="greedy",
+        prefix=None,
+        end_id=None,
+        pad_id=0,
+        rules=(),
+        cache=None,
+        seed=0,
+        **settings,
+    ):
+        """Translates ids to ids by any strategy, compiled once for each batch size, length bucket and set of settings.
+
+        Args:
+            source_ids: int `[B, S]`, padded with 0, or B sequences of ids.
+            max_length: L, the most tokens of an output, END included, `prefix` not counted.
+            strategy, end_id, pad_id, rules, cache, seed, **settings: as `CausalLM.generate` has them.
+            prefix: B sequences of ids that outputs have to begin with, or `None`. They are no part of the results.
+
+        Returns:
+            `Generated`. Padding is never generated: probabilities are those of the other ids.
+
+        Raises:
+            ValueError: bad settings; ids outside the vocabulary; lengths beyond learned positions.
+        """
+        source_ids = self._pad_sources(source_ids)
+        prefix = [()] * len(source_ids) if prefix is None else prefix
+        if len(prefix) != len(source_ids):
+            raise ValueError(
+                "`prefix` must hold one sequence for each source. "
+                f"Received: {len(prefix)} prefixes, source_ids of {len(source_ids)}"
+            )
+        prompts = align_prompts([[self.start_id, *each] for each in prefix], multiple=8 if any(map(len, prefix)) else 1)
+        self._check_prompts(prompts, max_length)
+        strategy = get_strategy(strategy, **settings)
+        return self._generate(prompts, (source_ids,), max_length, strategy, end_id, pad_id, rules, cache, seed)
+
+    def _pad_sources(self, source_ids):
+        """int32 `[B, S]` with S a multiple of 8: few lengths, so that few programs are compiled."""
+        if not isinstance(source_ids, np.ndarray) and len({len(row) for row in source_ids}) > 1:
+            longest = max(len(row) for row in source_ids)
+            source_ids = [[*row, *[0] * (longest - len(row))] for row in source_ids]
+        source_ids = np.asarray(source_ids, "int32")
+        if source_ids.ndim != 2:
+            raise ValueError(f"`source_ids` must be [B, S]. Received: source_ids.shape={source_ids.shape}")
+        check_token_ids("source_ids", source_ids, self.token_id_limits["source_ids"])
+        length = source_ids.shape[1]
+        if self.max_positions is not None and length > self.max_positions:
+            raise ValueError(
+                f"Sources must be within the {self.max_positions} learned positions. "
+                f"Received: source_ids.shape={source_ids.shape}"
+            )
+        padded_length = min(length + -length % 8, self.max_positions or math.inf)
+        return np.pad(source_ids, ((0, 0), (0, padded_length - length)))
+
     def decode(self, source_ids, *, max_length, num_beams=1, length_penalty=0.6):
-        """Translates ids to ids, compiled and cached.
+        """The best translation of each source by greedy or beam search: `generate` in its simplest form.
 
         Args:
             source_ids: int `[B, S]`, padded with 0.
@@ -170,80 +265,17 @@ class Seq2SeqTransformer(CheckedTokenIds, keras.Model):
         Returns:
             `(sequences [B, max_length] int32, scores [B] float32, lengths [B] int32)` as numpy arrays: the best
             hypothesis without START, padded with 0 after END; the sum of its log-probabilities; its length with END.
-            Padding is never generated: probabilities are those of the other ids.
-
-        Raises:
-            ValueError: ids outside the vocabulary, or lengths beyond a learned position table.
         """
-        source_ids = np.asarray(source_ids, "int32")
-        if source_ids.ndim != 2:
-            raise ValueError(f"`source_ids` must be [B, S]. Received: source_ids.shape={source_ids.shape}")
-        check_token_ids("source_ids", source_ids, self.token_id_limits["source_ids"])
-        length = source_ids.shape[1]
-        if self.max_positions is not None and max(length, max_length) > self.max_positions:
-            raise ValueError(
-                f"Sources and `max_length` must be within the {self.max_positions} learned positions. "
-                f"Received: source_ids.shape={source_ids.shape}, max_length={max_length}"
-            )
-        # Few lengths, so that few programs are compiled.
-        padded_length = min(length + -length % 8, self.max_positions or math.inf)
-        source_ids = np.pad(source_ids, ((0, 0), (0, padded_length - length)))
-        program = self._program(max_length, num_beams, length_penalty)
-        return tuple(ops.convert_to_numpy(output) for output in program(ops.convert_to_tensor(source_ids)))
-
-    def _program(self, *settings):
-        variables = self.variables
-        key = (*settings, *map(id, variables))
-        if key not in self._programs:
-            self._programs[key] = backend.compile_loop(
-                lambda source_ids: self._search(source_ids, *settings), variables
-            )
-        return self._programs[key]
-
-    def _search(self, source_ids, max_length, num_beams, length_penalty):
-        memory = self.encode(source_ids)
-        batch_size = ops.shape(source_ids)[0]
-        is_real = ops.not_equal(source_ids, 0)
-        state = (self.decoder.create_cache(batch_size, max_length, memory, is_real), is_real)
-        start = ops.full((batch_size,), self.start_id, dtype="int32")
         if num_beams == 1:
-            return greedy_search(self.decode_step, state, start, max_length=max_length, end_id=self.end_id)
-        outputs = beam_search(
-            self.decode_step,
-            state,
-            start,
-            num_beams=num_beams,
-            max_length=max_length,
-            end_id=self.end_id,
-            length_penalty=length_penalty,
-        )
-        return tuple(output[:, 0] for output in outputs)
-
-    def decode_step(self, tokens, index, state):
-        """One step of the decoder, in the protocol of `keras_tfm.generation`.
-
-        Args:
-            tokens: int `[B]`, the tokens at position `index`.
-            index: int32 scalar.
-            state: `(DecoderCache, bool [B, S])`, the caches and where the source is real.
-
-        Returns:
-            `(logits [B, V], state)`, the logit of padding -inf.
-        """
-        cache, source_mask = state
-        x = self.target_embedding(tokens[:, None], start_index=index)
-        x, cache = self.decoder(
-            x, encoder_padding_mask=source_mask, cache=cache, cache_update_index=index, training=False
-        )
-        logits = self.target_embedding(x[:, 0], reverse=True)
-        is_padding = ops.arange(ops.shape(logits)[-1]) == 0
-        return ops.where(is_padding, -np.inf, logits), (cache, source_mask)
+            return self.generate(source_ids, max_length=max_length)
+        strategy = Beam(num_beams=num_beams, length_penalty=length_penalty, num_results=1)
+        return Generated(*(each[:, 0] for each in self.generate(source_ids, max_length=max_length, strategy=strategy)))
 
     def cross_attention_scores(self, source_ids, target_ids):
         """What each target position attends to: numpy `[L, B, N, T, S]` for int `[B, S]` and `[B, T]`."""
         source_ids, target_ids = (ops.convert_to_tensor(ids, dtype="int32") for ids in (source_ids, target_ids))
         _, _, scores = self.decoder(
-            self.target_embedding(target_ids), self.encode(source_ids), return_attention_scores=True, training=False
+            self.target_embedding(target_ids), self._encode(source_ids), return_attention_scores=True, training=False
         )
         return np.stack([ops.convert_to_numpy(layer) for layer in scores])
 
