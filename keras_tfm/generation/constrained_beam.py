@@ -36,8 +36,9 @@ class ConstrainedBeam(Beam):
 
     Args:
         constraints: ids of the phrases, `[B, C, M]` integers, each phrase padded with -1 at its end, a phrase of -1
-            alone is none; or a callable from the `state` given to `search` to such a tensor. Nested sequences and
-            numpy arrays are kept as tuples, so that the strategy is hashable.
+            alone is none. Nested sequences and numpy arrays are kept as tuples, so that the strategy is hashable. Or a
+            callable from the `state` given to `search` to such a tensor, so that one program serves all phrases; with
+            logit rules it is given `(state, memories)`.
         num_beams, length_penalty, penalty, early_stopping, num_results, coverage: as `Beam` has them.
 
     Returns:
