@@ -65,10 +65,11 @@ class Speculative(Strategy):
     def advance(self, step, loop, limits):
         """Guesses, checks, and keeps what stands and one token more."""
         state, draft_state = loop.state
-        known = Known(loop.tokens, loop.places, loop.sequences, loop.keys)
+        places = ops.minimum(loop.places, limits.max_length - 1)  # full rows are read too, and need no more room
+        known = Known(loop.tokens, places, loop.sequences, loop.keys)
         drafts, chances, draft_state = self.drafter.draft(known, self.num_draft_tokens, self.sampling, draft_state)
         read = ops.concatenate([loop.tokens[:, None], drafts], axis=1)
-        logits, state = step(read, loop.places, state)
+        logits, state = step(read, places, state)
         logits = _checked(logits, read, limits)
         num_right, tokens = self._check(logits, drafts, chances, loop)
         offsets = ops.arange(self.num_draft_tokens + 1, dtype="int32")
@@ -190,8 +191,8 @@ def speculative_search(
         extend: callable `(tokens int32 [B, T], index int32 [B], state) -> (logits [B, T, V], state)`. Token j of a row
             stands at position `index - 1 + j`, and its logits score position `index + j`. What was read at a position
             before and is read anew is overwritten; nothing at later positions is seen.
-        state: pytree of tensors `[B, ...]`: caches with room for `max_length + num_draft_tokens` positions. `()` if
-            there is none.
+        state: pytree of tensors `[B, ...]`: caches with room for `max_length + num_draft_tokens` tokens, the first
+            one included. `()` if there is none.
         drafter: a `Drafter`, such as `DraftModel` or `PromptLookup`.
         start_tokens: int `[B]`, the token at position -1, no part of the result.
         max_length: Python integer L >= 1, the greatest number of tokens, END included.
