@@ -149,7 +149,7 @@ class CallableRule(LogitRule):
     Example:
 
     >>> def no_token_twice_in_a_row(logits, tokens, index):
-    ...     return ops.where(ops.one_hot(tokens[:, -1], 3) > 0, -np.inf, logits)
+    ...     return ops.where(tokens[:, -1:] == ops.arange(3), -np.inf, logits)
     >>> rule = CallableRule(no_token_twice_in_a_row)
     >>> start = ops.convert_to_tensor([1])
     >>> memory = rule.start(start, 4, ops.zeros((1, 0), "int32"))

@@ -14,6 +14,8 @@ from keras_tfm.generation.logit_rule import LogitRule
 from keras_tfm.generation.number_checks import check_number, check_positive
 from keras_tfm.generation.step_protocol import LOWEST, check_integer, log_probabilities
 
+_HALVINGS = 27  # of at most 33 nats: to the last bit of a float32 near 1
+
 
 class LogitFilter(LogitRule):
     """Base of the rules that look at nothing but the logits of one step."""
@@ -98,7 +100,8 @@ class TopP(LogitFilter):
         top_p: p, from 0 to 1. At least one token is kept; 1 keeps all.
 
     Numerics:
-        Probabilities and their sums are float32: what lies within rounding of p may fall on either side.
+        Probabilities and their sums are float32: what lies within rounding of p may fall on either side. Tokens whose
+        log-probabilities differ by less than 3e-7 count as equally probable. Nothing is sorted.
 
     Raises:
         ValueError: if `top_p` is no number from 0 to 1.
@@ -123,9 +126,8 @@ class TopP(LogitFilter):
         """See `LogitFilter`."""
         if self.top_p == 1:
             return logits
-        ordered = -ops.sort(-log_probabilities(logits, logits), axis=-1)
-        last = _last_needed(ordered, ops.exp(ordered), self.top_p)
-        return ops.where(log_probabilities(logits, logits) >= last, logits, -np.inf)
+        gains = log_probabilities(logits, logits)
+        return ops.where(-gains <= _last_needed(-gains, ops.exp(gains), self.top_p), logits, -np.inf)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,13 +202,29 @@ class Typical(LogitFilter):
         # 0 · -inf is 0 here: a forbidden token has no part in the entropy.
         entropy = -ops.sum(probabilities * ops.maximum(gains, LOWEST), axis=-1, keepdims=True)
         distances = ops.abs(-gains - entropy)
-        order = ops.argsort(distances, axis=-1)
-        ordered, masses = (ops.take_along_axis(each, order, axis=-1) for each in (distances, probabilities))
-        return ops.where(distances <= _last_needed(ordered, masses, self.typical_p), logits, -np.inf)
+        return ops.where(distances <= _last_needed(distances, probabilities, self.typical_p), logits, -np.inf)
 
 
-def _last_needed(ordered, masses, total):
-    """`[R, 1]`, of each row of `ordered [R, V]` the entry at which the sum of `masses [R, V]` reaches `total`."""
-    is_short = ops.cumsum(masses, axis=-1) < total
-    place = ops.sum(ops.cast(is_short, "int32"), axis=-1, keepdims=True)
-    return ops.take_along_axis(ordered, ops.minimum(place, ordered.shape[-1] - 1), axis=-1)
+def _last_needed(distances, masses, total):
+    """`[R, 1]`: how far one must go for the masses of all that is no farther to reach `total`, below 1.
+
+    Args:
+        distances: float32 `[R, V]`: surprise, or how far from the entropy it is.
+        masses: float32 `[R, V]`, the probabilities, which sum to 1.
+        total: Python float.
+    """
+    # The last needed token and those behind it sum to more than 1 - total: one of them has (1 - total) / V or more, and
+    # that bounds the distance. Halving is far cheaper than sorting.
+    bound = math.log(distances.shape[-1] / max(1.0 - total, 1e-7)) + 1.0
+    nearest = ops.min(distances, axis=-1, keepdims=True)
+
+    def halve(_, bounds):
+        low, high = bounds
+        middle = (low + high) * 0.5
+        mass = ops.sum(ops.where(distances <= middle, masses, 0.0), axis=-1, keepdims=True)
+        is_enough = mass >= total
+        return ops.where(is_enough, low, middle), ops.where(is_enough, middle, high)
+
+    start = ops.zeros_like(nearest) - 1e-6
+    _, last = ops.fori_loop(0, _HALVINGS, halve, (start, ops.zeros_like(nearest) + bound))
+    return ops.maximum(last, nearest)

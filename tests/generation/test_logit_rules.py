@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_tfm.backend import compile_loop
 from keras_tfm.generation.greedy import greedy_search
 from keras_tfm.generation.length_rules import Budget, MinimumLength
 from keras_tfm.generation.logit_rules import AllowedTokens, CallableRule, ForbiddenTokens, ForcedTokens, LogitBias
@@ -22,6 +23,7 @@ from tests.generation.rule_oracle import (
     compiled,
     forbid,
     force,
+    ruled_beam_search,
     trace,
     transformers_processors,
 )
@@ -29,8 +31,7 @@ from tests.generation.rule_oracle import (
 
 def not_as_before_last(logits, tokens, index):
     """Forbids the token before the newest, and token 0 from index 3 on."""
-    before = ops.one_hot(ops.maximum(tokens[:, -2], 0), logits.shape[-1]) * ops.cast(tokens[:, -2:-1] >= 0, "float32")
-    logits = ops.where(before > 0, -np.inf, logits)
+    logits = ops.where(tokens[:, -2:-1] == ops.arange(SIZE, dtype="int32"), -np.inf, logits)
     return ops.where(ops.logical_and(index >= 3, np.arange(SIZE) == 0), -np.inf, logits)
 
 
@@ -139,6 +140,24 @@ def test_all_rules_hold_together_and_with_samples():
     for sequence, length in zip(sequences.reshape(-1, 8).tolist(), lengths.ravel(), strict=True):
         pairs = list(zip(sequence[: length - 1], sequence[1:length], strict=True))
         assert len(set(pairs)) == len(pairs) and sequence[length - 1] == 1
+
+
+@pytest.mark.parametrize("search_by", [ruled_beam_search, sample_search])
+def test_all_rules_run_in_a_compiled_loop(search_by):
+    table = ops.convert_to_tensor(np.random.default_rng(0).normal(size=(SIZE, SIZE)).astype("float32"))
+
+    def decode(starts, seed):
+        def step(tokens, index, state):
+            return ops.take(table, tokens, axis=0), state
+
+        own = dict(num_beams=2) if search_by is ruled_beam_search else dict(num_samples=2, seed=seed)
+        return search_by(step, (), starts, max_length=8, end_id=1, rules=EVERY_RULE, **own)
+
+    fast = compile_loop(decode, [])
+    for start, seed in ((2, 3), (3, 4)):
+        starts, seed = ops.convert_to_tensor([start, 4, 5], "int32"), ops.convert_to_tensor(seed, "int32")
+        for ours, expected in zip(fast(starts, seed), decode(starts, seed), strict=True):
+            np.testing.assert_allclose(ops.convert_to_numpy(ours), ops.convert_to_numpy(expected), rtol=1e-5)
 
 
 def test_an_all_forbidden_row_stays_forbidden_and_is_never_nan():

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops
 
+from keras_tfm.backend import compile_loop
 from keras_tfm.generation.greedy import greedy_search
 from keras_tfm.generation.mirostat import Mirostat
 from keras_tfm.generation.sampling import Sampling, sample_search
@@ -200,6 +201,24 @@ def test_mirostat_is_its_published_loop(mode):
             assert surprise[sequence[i]] <= max(bound, surprise.min()) + 1e-4
             bound -= eta * (surprise[sequence[i]] - tau)
         np.testing.assert_allclose(score, row.score(sequence[:length].tolist()), rtol=1e-5)
+
+
+@pytest.mark.parametrize("strategy", [Sampling(0.8, 5, 0.9, 0.01, 0.9, num_samples=2), Mirostat(1.5)])
+def test_it_runs_in_a_compiled_loop_with_any_seed(strategy):
+    table = ops.convert_to_tensor(np.random.default_rng(0).normal(size=(7, 7)).astype("float32"))
+
+    def decode(starts, seed):
+        def step(tokens, index, state):
+            return ops.take(table, tokens, axis=0), state
+
+        return search(strategy, step, (), starts, max_length=8, end_id=1, seed=seed)
+
+    fast, starts, found = compile_loop(decode, []), ops.convert_to_tensor([2, 3, 4], "int32"), []
+    for seed in (ops.convert_to_tensor(each, "int32") for each in (3, 4)):
+        for ours, expected in zip(fast(starts, seed), decode(starts, seed), strict=True):
+            np.testing.assert_allclose(ops.convert_to_numpy(ours), ops.convert_to_numpy(expected), rtol=1e-5)
+        found.append(ops.convert_to_numpy(fast(starts, seed)[0]))
+    assert (found[0] != found[1]).any()
 
 
 def test_an_empty_batch_gives_empty_results():
