@@ -61,11 +61,13 @@ def token_counts(ids, vocabulary_size):
      [0. 1. 0.]]
     """
     rows = ops.shape(ids)[0]
+    total = rows * vocabulary_size
     is_token = ops.logical_and(ids >= 0, ids < vocabulary_size)
-    places = ops.where(is_token, ids, 0) + ops.expand_dims(ops.arange(rows, dtype="int32"), 1) * vocabulary_size
-    ones = ops.reshape(ops.cast(is_token, "float32"), (-1,))
-    counts = ops.segment_sum(ones, ops.reshape(places, (-1,)), num_segments=rows * vocabulary_size)
-    return ops.reshape(counts, (rows, vocabulary_size))
+    places = ids + ops.expand_dims(ops.arange(rows, dtype="int32"), 1) * vocabulary_size
+    # One place more, for all that is no token: PyTorch counts no empty batch (Keras 3.15).
+    places = ops.reshape(ops.where(is_token, places, total), (-1,))
+    counts = ops.segment_sum(ops.ones_like(places, dtype="float32"), places, num_segments=total + 1)
+    return ops.reshape(counts[:-1], (rows, vocabulary_size))
 
 
 def ids_mask(name, ids, vocabulary_size):
