@@ -121,4 +121,6 @@ def filtered_probabilities(logits, sampling):
 def draw_from(weights, keys, index, stream=0):
     """int32 `[R]`, a draw from each row of float32 `weights [R, V]` >= 0, whatever they sum to."""
     logits = ops.where(weights > 0, ops.log(ops.where(weights > 0, weights, 1.0)), -float("inf"))
-    return ops.cast(ops.argmax(logits + gumbel(keys, index, weights.shape[-1], stream), axis=-1), "int32")
+    # Not argmax: XLA would compute the noise inside its reduction, one number at a time (JAX 0.10 on CPU).
+    _, places = ops.top_k(logits + gumbel(keys, index, weights.shape[-1], stream), 1)
+    return ops.cast(ops.squeeze(places, axis=-1), "int32")

@@ -1,5 +1,6 @@
 """The promises of speculative decoding: the model's own result or distribution, whoever drafts."""
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import given
@@ -192,3 +193,30 @@ def test_a_wrong_argument_is_named(changes, message):
     arguments = dict(extend=extend, state=(), drafter=PromptLookup(), start_tokens=np.zeros(3, "int32"), max_length=4)
     with pytest.raises(ValueError, match=message):
         speculative_search(**(arguments | changes))
+
+
+@pytest.mark.parametrize("drafter", ["model", "lookup"])
+def test_an_empty_batch_gives_empty_results(drafter):
+    tensors = tensors_of(PrefixModel.random(1, 5, batch_size=0))
+    results = run(speculate, tensors, max_length=4, end_id=1, drafter=drafter)
+    assert [result.shape for result in results] == [(0, 4), (0,), (0,), (0,)]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="only TensorFlow has shapes without a size")
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_the_batch_size_may_be_unknown(temperature):
+    import tensorflow as tf
+
+    def extend(tokens, index, state):
+        return tf.one_hot(tokens - 1, 3) * 99.0, state
+
+    @tf.function(input_signature=[tf.TensorSpec([None], "int32")])
+    def decode(starts):
+        options = dict(max_length=3, end_id=0, temperature=temperature)
+        return [
+            speculative_search(extend, (), drafter, starts, **options)[0]
+            for drafter in (PromptLookup(), DraftModel(extend))
+        ]
+
+    for sequences in decode(tf.constant([2, 1])):
+        np.testing.assert_array_equal(sequences, [[1, 0, 0], [0, 0, 0]])
