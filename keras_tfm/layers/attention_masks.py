@@ -113,9 +113,10 @@ def _padding_at_slots(masks, value, slots, index):
 
 def tokens_at(mask, index, num_tokens):
     """`mask [B, M]` from position `index` (an int, int32 scalar or int32 `[B]`) on, `[B, T]`."""
-    if not is_vector(index):
-        return ops.take(mask, count_from(index, num_tokens), axis=1)
-    return at_slots(mask, count_from(index, num_tokens))
+    if is_vector(index):
+        return at_slots(mask, count_from(index, num_tokens))
+    # A cache that is too short says so by itself; TensorFlow would complain of the mask before.
+    return ops.take(mask, ops.minimum(count_from(index, num_tokens), ops.shape(mask)[1] - 1), axis=1)
 
 
 def without_padding(x, padding):
