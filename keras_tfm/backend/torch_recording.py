@@ -6,6 +6,7 @@ tracer, and its operators are then called one after the other.
 
 import contextlib
 import contextvars
+import warnings
 
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -163,6 +164,17 @@ def _may_be_view(node):
     return node.op == "call_function" and (not returns or any(each.alias_info is not None for each in returns))
 
 
+class Unrecorded:
+    """A function that is run as it is, in the place of its recording."""
+
+    def __init__(self, function):
+        self.run = function
+
+    def fits(self, weights):
+        """False: what the function holds is that of one call."""
+        return False
+
+
 class Recordings:
     """The recordings of one compiled function, by the shapes of what they are called with."""
 
@@ -187,8 +199,21 @@ class Recordings:
         self._place += 1
         key = (self._place, *((tuple(x.shape), x.dtype, x.device) for x in inputs))
         if key not in self._kept or not self._kept[key].fits(weights):
-            self._kept[key] = Recording(function, inputs, weights)
+            self._kept[key] = self._try(function, inputs, weights)
         return self._kept[key]
+
+    def _try(self, function, inputs, weights):
+        try:
+            return Recording(function, inputs, weights)
+        except RuntimeError as error:
+            if "trying to get value out of a tracing tensor" not in str(error):
+                raise
+            warnings.warn(
+                "A decoding loop reads the value of a tensor at each step, perhaps by an index into another one, so it "
+                "cannot be recorded and runs slower. `keras.ops.take` with a tensor of indices reads no value.",
+                stacklevel=2,
+            )
+            return Unrecorded(function)
 
     def __len__(self):
         return len(self._kept)

@@ -27,7 +27,7 @@ class CausalLM(CheckedTokenIds, Generates, keras.Model):
         sequence_length: the most positions that learned positions have.
         embedding_scale: factor on the embeddings, see `PositionalEmbedding`.
         tie_weights: whether the head is the embedding matrix.
-        mask_zero: whether id 0 is padding.
+        mask_zero: whether id 0 is padding, which is never generated then.
         end_id: id that ends a text, or `None`.
         **kwargs: `keras.Model` arguments.
 
@@ -122,6 +122,7 @@ class CausalLM(CheckedTokenIds, Generates, keras.Model):
         self.dtype_policy = dtype
         self.embedding, self.decoder = embedding, decoder
         self.end_id = end_id
+        self.forbidden_ids = (0,) if mask_zero else ()
         self.token_id_limits = {"token_ids": vocabulary_size}
         self.max_positions = sequence_length if position == "learned" else None
         self._config = {

@@ -57,6 +57,7 @@ class Generates:
         rules=(),
         padding_mask=None,
         cache=None,
+        source=(),
         seed=0,
         **settings,
     ):
@@ -72,6 +73,7 @@ class Generates:
             padding_mask: bool `[B, P]`, True at real tokens, where `prompts` is an array with padding on either side.
             cache: `"full"`, `"rolling"` (for layers with a sliding window) or `"int8"`, see
                 `MultiHeadAttention.create_cache`; `None` leaves it to the layers.
+            source: tuple of arrays `[B, ...]` that `encode` takes, for models with an encoder.
             seed: int, for strategies that draw. Another seed compiles nothing.
             **settings: of the strategy, where it is named: `num_beams=4`, `temperature=0.7`.
 
@@ -88,18 +90,14 @@ class Generates:
         >>> model.generate([[5, 6, 7], [8]], max_length=4, strategy="sampling", top_k=5).sequences.shape
         (2, 4)
         """
-        prompts = align_prompts(prompts, padding_mask)
+        is_only_start = all(len(prompt) == 1 for prompt in prompts)
+        prompts = align_prompts(prompts, padding_mask, multiple=1 if is_only_start else 16)
         self._check_prompts(prompts, max_length)
-        return self._generate(
-            prompts, (), max_length, get_strategy(strategy, **settings), end_id, pad_id, rules, cache, seed
-        )
-
-    def _generate(self, prompts, source, max_length, strategy, end_id, pad_id, rules, cache, seed):
         end_id = self.end_id if end_id is None else end_id
         end_id = tuple(end_id) if isinstance(end_id, (list, set, range)) else end_id
-        program = self._program(strategy, max_length, end_id, pad_id, tuple(rules), cache)
+        program = self._program(get_strategy(strategy, **settings), max_length, end_id, pad_id, tuple(rules), cache)
         inputs = (prompts.tokens, prompts.starts, np.int32(seed), source)
-        outputs = program(*_map(lambda x: ops.convert_to_tensor(x), inputs))
+        outputs = program(*_map(ops.convert_to_tensor, inputs))
         return Generated(*(ops.convert_to_numpy(output) for output in outputs))
 
     def _check_prompts(self, prompts, max_length):

@@ -6,11 +6,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_tfm.generation import Beam, get_strategy
+from keras_tfm.generation import Beam
 from keras_tfm.layers import PositionalEmbedding, TransformerDecoderStack, TransformerEncoderStack
 from keras_tfm.layers.decoder_cache import DecoderCache
 from keras_tfm.models.generation_mixin import Generated, Generates
-from keras_tfm.models.prompts import align_prompts
 from keras_tfm.models.token_ids import CheckedTokenIds, check_token_ids
 
 
@@ -195,26 +194,13 @@ class Seq2SeqTransformer(CheckedTokenIds, Generates, keras.Model):
         )
         return self.target_embedding(x, reverse=True), cache.self_attention
 
-    def generate(
-        self,
-        source_ids,
-        *,
-        max_length,
-        strategy="greedy",
-        prefix=None,
-        end_id=None,
-        pad_id=0,
-        rules=(),
-        cache=None,
-        seed=0,
-        **settings,
-    ):
+    def generate(self, source_ids, *, max_length, strategy="greedy", prefix=None, **options):
         """Translates ids to ids by any strategy, compiled once for each batch size, length bucket and set of settings.
 
         Args:
             source_ids: int `[B, S]`, padded with 0, or B sequences of ids.
             max_length: L, the most tokens of an output, END included, `prefix` not counted.
-            strategy, end_id, pad_id, rules, cache, seed, **settings: as `CausalLM.generate` has them.
+            strategy, **options: as `CausalLM.generate` has them.
             prefix: B sequences of ids that outputs have to begin with, or `None`. They are no part of the results.
 
         Returns:
@@ -228,12 +214,10 @@ class Seq2SeqTransformer(CheckedTokenIds, Generates, keras.Model):
         if len(prefix) != len(source_ids):
             raise ValueError(
                 "`prefix` must hold one sequence for each source. "
-                f"Received: {len(prefix)} prefixes, source_ids of {len(source_ids)}"
+                f"Received: {len(prefix)} prefixes, {len(source_ids)} sources"
             )
-        prompts = align_prompts([[self.start_id, *each] for each in prefix], multiple=8 if any(map(len, prefix)) else 1)
-        self._check_prompts(prompts, max_length)
-        strategy = get_strategy(strategy, **settings)
-        return self._generate(prompts, (source_ids,), max_length, strategy, end_id, pad_id, rules, cache, seed)
+        starts = [[self.start_id, *each] for each in prefix]
+        return super().generate(starts, max_length=max_length, strategy=strategy, source=(source_ids,), **options)
 
     def _pad_sources(self, source_ids):
         """int32 `[B, S]` with S a multiple of 8: few lengths, so that few programs are compiled."""
