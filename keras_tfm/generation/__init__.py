@@ -2,8 +2,10 @@
 
 from keras_tfm.generation.beam import Beam, beam_search
 from keras_tfm.generation.constrained_beam import ConstrainedBeam
+from keras_tfm.generation.contrastive import Contrastive, contrastive_search
 from keras_tfm.generation.coverage import CoveragePenalty
 from keras_tfm.generation.diverse_beam import DiverseBeam
+from keras_tfm.generation.drafter import Drafter, DraftModel
 from keras_tfm.generation.greedy import Greedy, greedy_search
 from keras_tfm.generation.length_rules import Budget, MinimumLength
 from keras_tfm.generation.logit_rule import LogitRule
@@ -11,8 +13,10 @@ from keras_tfm.generation.logit_rules import AllowedTokens, CallableRule, Forbid
 from keras_tfm.generation.mirostat import Mirostat
 from keras_tfm.generation.ngram_rules import NoRepeatNgram
 from keras_tfm.generation.penalties import FrequencyPenalty, RepetitionPenalty
+from keras_tfm.generation.prompt_lookup import PromptLookup
 from keras_tfm.generation.sampling import Sampling, sample_search
 from keras_tfm.generation.sampling_filters import MinP, Temperature, TopK, TopP, Typical
+from keras_tfm.generation.speculative import Speculative, speculative_search
 from keras_tfm.generation.state_rows import Unchanging
 from keras_tfm.generation.stop_sequences import StopSequences
 from keras_tfm.generation.strategies import get_strategy
@@ -25,8 +29,11 @@ __all__ = [
     "Budget",
     "CallableRule",
     "ConstrainedBeam",
+    "Contrastive",
     "CoveragePenalty",
     "DiverseBeam",
+    "DraftModel",
+    "Drafter",
     "ForbiddenTokens",
     "ForcedTokens",
     "FrequencyPenalty",
@@ -38,8 +45,10 @@ __all__ = [
     "MinimumLength",
     "Mirostat",
     "NoRepeatNgram",
+    "PromptLookup",
     "RepetitionPenalty",
     "Sampling",
+    "Speculative",
     "StopSequences",
     "Strategy",
     "Temperature",
@@ -49,8 +58,10 @@ __all__ = [
     "Typical",
     "Unchanging",
     "beam_search",
+    "contrastive_search",
     "get_strategy",
     "greedy_search",
     "sample_search",
     "search",
+    "speculative_search",
 ]
