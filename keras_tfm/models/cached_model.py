@@ -155,8 +155,23 @@ class CachedModel(Generates):
             source: the other input, an array `[B, ...]`, or a dict of them by name.
             max_length, strategy, **options: as `CausalLM.generate` has them.
         """
+        prompts, source = self._starts(prompts, source)
+        return super().generate(prompts, max_length=max_length, strategy=strategy, source=source, **options)
+
+    def stream(self, prompts=None, *, source=None, max_length, strategy="greedy", **options):
+        """As `generate`, an iterator that yields the tokens of each step, see `CausalLM.stream`."""
+        prompts, source = self._starts(prompts, source)
+        return super().stream(prompts, max_length=max_length, strategy=strategy, source=source, **options)
+
+    def score(self, prompts, continuations, *, source=None, **options):
+        """As `CausalLM.score`, with `prompts` and `source` as `generate` has them."""
+        prompts, source = self._starts(prompts, source)
+        return super().score(prompts, continuations, source=source, **options)
+
+    def _starts(self, prompts, source):
+        """What is continued, and what `encode` takes."""
         if not self._sources:
-            return super().generate(prompts, max_length=max_length, strategy=strategy, **options)
+            return prompts, ()
         source = source if isinstance(source, dict) else dict.fromkeys(self._source_names, source)
         if any(source.get(name) is None for name in self._source_names) or self.start_id is None:
             raise ValueError(
@@ -166,8 +181,7 @@ class CachedModel(Generates):
             )
         arrays = tuple(np.asarray(source[name]) for name in self._source_names)
         prompts = [()] * len(arrays[0]) if prompts is None else prompts
-        starts = [[self.start_id, *prompt] for prompt in prompts]
-        return super().generate(starts, max_length=max_length, strategy=strategy, source=arrays, **options)
+        return [[self.start_id, *prompt] for prompt in prompts], arrays
 
     def _compare(self):
         """Raises where outputs depend on later tokens, or where the cached model is not the whole one."""

@@ -3,11 +3,13 @@
 from typing import NamedTuple
 
 import numpy as np
-from keras import ops
+from keras import ops, tree
 
 from keras_tfm import backend
 from keras_tfm.generation import Unchanging, get_strategy, search
 from keras_tfm.models.prompts import align_prompts
+from keras_tfm.models.scoring import Scores
+from keras_tfm.models.streaming import Streams
 from keras_tfm.models.token_ids import check_token_ids
 
 
@@ -25,7 +27,7 @@ class Generated(NamedTuple):
     lengths: np.ndarray
 
 
-class Generates:
+class Generates(Streams, Scores):
     """Mixin of models that decode. A subclass says how it reads tokens:
 
     `create_cache(batch_size, length, kind)`: an empty cache, a pytree of tensors `[B, ...]`;
@@ -90,15 +92,22 @@ class Generates:
         >>> model.generate([[5, 6, 7], [8]], max_length=4, strategy="sampling", top_k=5).sequences.shape
         (2, 4)
         """
+        prompts = self._align_prompts(prompts, padding_mask, max_length)
+        settings = (get_strategy(strategy, **settings), max_length, self._ends(end_id), pad_id, tuple(rules), cache)
+        program = self._kept(settings, lambda compiled: compiled(lambda *inputs: self._search(*inputs, *settings)))
+        inputs = (prompts.tokens, prompts.starts, np.int32(seed), source)
+        outputs = program(*tree.map_structure(ops.convert_to_tensor, inputs))
+        return Generated(*(ops.convert_to_numpy(output) for output in outputs))
+
+    def _ends(self, end_id):
+        end_id = self.end_id if end_id is None else end_id
+        return tuple(end_id) if isinstance(end_id, (list, set, range)) else end_id
+
+    def _align_prompts(self, prompts, padding_mask, max_length):
         is_only_start = all(len(prompt) == 1 for prompt in prompts)
         prompts = align_prompts(prompts, padding_mask, multiple=1 if is_only_start else 16)
         self._check_prompts(prompts, max_length)
-        end_id = self.end_id if end_id is None else end_id
-        end_id = tuple(end_id) if isinstance(end_id, (list, set, range)) else end_id
-        program = self._program(get_strategy(strategy, **settings), max_length, end_id, pad_id, tuple(rules), cache)
-        inputs = (prompts.tokens, prompts.starts, np.int32(seed), source)
-        outputs = program(*_map(ops.convert_to_tensor, inputs))
-        return Generated(*(ops.convert_to_numpy(output) for output in outputs))
+        return prompts
 
     def _check_prompts(self, prompts, max_length):
         name, limit = next(reversed(self.token_id_limits.items()))
@@ -110,45 +119,52 @@ class Generates:
                 f"Received: a prompt of {prompts.lengths.max()} tokens, max_length={max_length}"
             )
 
-    def _program(self, *settings):
-        """The compiled search; kept as long as the weights are the same variables."""
+    def _kept(self, key, make):
+        """What `make(compiled)` returns, kept as long as the weights are the same variables."""
         variables = self.variables
         programs = self.__dict__.setdefault("_generation_programs", {})
-        key = (settings, *map(id, variables))
+        key = (key, *map(id, variables))
         if key not in programs:
-            programs[key] = backend.compile_loop(lambda *inputs: self._search(*inputs, *settings), variables)
+            programs[key] = make(lambda function: backend.compile_loop(function, variables))
         return programs[key]
 
     def _search(self, tokens, starts, seed, source, strategy, max_length, end_id, pad_id, rules, kind):
-        batch_size, prompt_length = ops.shape(tokens)[0], tokens.shape[1]
-        length = prompt_length - 1 + max_length
-        memory = self.encode(source)
-        cache = self.create_cache(batch_size, length, kind)
-        starts = starts[:, None]
-        if prompt_length > 1:
-            positions = ops.maximum(ops.arange(prompt_length - 1, dtype="int32") - starts, 0)
-            real = ops.arange(length, dtype="int32") >= starts
-            cache = self.fill(tokens[:, :-1], 0, positions, real, cache, memory)
-
-        def step(tokens, index, state):
-            cache, starts, memory = state
-            column = index + (prompt_length - 1)
-            real = None if prompt_length == 1 else ops.arange(length, dtype="int32") >= starts
-            logits, cache = self.extend(tokens[:, None], column, column - starts, real, cache, memory.value)
-            return self._without_forbidden(logits[:, 0]), (cache, starts, memory)
-
         return search(
             strategy,
-            step,
-            (cache, starts, Unchanging(memory)),
+            self._step(tokens.shape[1], max_length),
+            self._read_prompts(tokens, starts, source, max_length, kind),
             tokens[:, -1],
             max_length=max_length,
             end_id=end_id,
             pad_id=pad_id,
             rules=rules,
-            prompt=_before_start(tokens, starts),
+            prompt=before_start(tokens, starts),
             seed=seed,
         )
+
+    def _read_prompts(self, tokens, starts, source, max_length, kind):
+        """The state after all of int32 `tokens [B, P]` but the last column were read; `starts` is int32 `[B]`."""
+        prompt_length, starts = tokens.shape[1], starts[:, None]
+        length = prompt_length - 1 + max_length
+        memory = self.encode(source)
+        cache = self.create_cache(ops.shape(tokens)[0], length, kind)
+        if prompt_length > 1:
+            positions = ops.maximum(ops.arange(prompt_length - 1, dtype="int32") - starts, 0)
+            real = ops.arange(length, dtype="int32") >= starts
+            cache = self.fill(tokens[:, :-1], 0, positions, real, cache, memory)
+        return cache, starts, Unchanging(memory)
+
+    def _step(self, prompt_length, max_length):
+        """The step behind prompts of P columns. All tensors that it reads are in the state."""
+
+        def step(tokens, index, state):
+            cache, starts, memory = state
+            column, columns = index + (prompt_length - 1), ops.arange(prompt_length - 1 + max_length, dtype="int32")
+            real = None if prompt_length == 1 else columns >= starts
+            logits, cache = self.extend(tokens[:, None], column, column - starts, real, cache, memory.value)
+            return self._without_forbidden(logits[:, 0]), (cache, starts, memory)
+
+        return step
 
     def _without_forbidden(self, logits):
         for token in self.forbidden_ids:
@@ -156,11 +172,7 @@ class Generates:
         return logits
 
 
-def _before_start(tokens, starts):
-    """The prompt without its last token, -1 where there is nothing."""
+def before_start(tokens, starts):
+    """int32 `[B, P - 1]`, aligned prompts without their last tokens, -1 where there is nothing."""
     columns = ops.arange(tokens.shape[1] - 1, dtype="int32")
-    return ops.where(columns >= starts, tokens[:, :-1], -1)
-
-
-def _map(function, inputs):
-    return tuple(_map(function, x) if isinstance(x, tuple) else function(x) for x in inputs)
+    return ops.where(columns >= starts[:, None], tokens[:, :-1], -1)

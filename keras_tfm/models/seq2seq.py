@@ -209,6 +209,31 @@ class Seq2SeqTransformer(CheckedTokenIds, Generates, keras.Model):
         Raises:
             ValueError: bad settings; ids outside the vocabulary; lengths beyond learned positions.
         """
+        starts, source = self._starts(source_ids, prefix)
+        return super().generate(starts, max_length=max_length, strategy=strategy, source=source, **options)
+
+    def stream(self, source_ids, *, max_length, strategy="greedy", prefix=None, **options):
+        """As `generate`, an iterator that yields the tokens of each step, see `CausalLM.stream`."""
+        starts, source = self._starts(source_ids, prefix)
+        return super().stream(starts, max_length=max_length, strategy=strategy, source=source, **options)
+
+    def score(self, source_ids, target_ids, *, prefix=None, **options):
+        """The log-probability of each token of given translations, as `generate` would count it.
+
+        Args:
+            source_ids, prefix: as `generate` has them.
+            target_ids: B sequences of ids without START, with END where it is to count; 0 behind them is padding.
+            **options: as `CausalLM.score` has them.
+
+        Returns:
+            `Scored`.
+        """
+        starts, source = self._starts(source_ids, prefix)
+        targets = [np.trim_zeros(np.asarray(row, "int32"), "b") for row in target_ids]
+        return super().score(starts, targets, source=source, **options)
+
+    def _starts(self, source_ids, prefix):
+        """What targets begin with, and what `encode` takes."""
         source_ids = self._pad_sources(source_ids)
         prefix = [()] * len(source_ids) if prefix is None else prefix
         if len(prefix) != len(source_ids):
@@ -216,8 +241,7 @@ class Seq2SeqTransformer(CheckedTokenIds, Generates, keras.Model):
                 "`prefix` must hold one sequence for each source. "
                 f"Received: {len(prefix)} prefixes, {len(source_ids)} sources"
             )
-        starts = [[self.start_id, *each] for each in prefix]
-        return super().generate(starts, max_length=max_length, strategy=strategy, source=(source_ids,), **options)
+        return [[self.start_id, *each] for each in prefix], (source_ids,)
 
     def _pad_sources(self, source_ids):
         """int32 `[B, S]` with S a multiple of 8: few lengths, so that few programs are compiled."""
