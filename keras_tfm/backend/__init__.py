@@ -1,14 +1,14 @@
 """The only room that imports jax, torch or tensorflow: the same names from each, for the backend Keras runs on.
 
 `KERNELS` are the backend's fused attention kernels, fastest first; `compile_loop` compiles a function with decoding
-loops in it, `while_loop` is such a loop, `write_slice` writes into a cache; `value_range` reads the smallest and the
-largest value of a tensor where that is free of charge. They are loaded at first use, because `selection` in this room
-chooses the backend and has to run before Keras is imported.
+loops in it, `while_loop` is such a loop, `write_slice` and `write_rows` write into a cache; `value_range` reads the
+smallest and the largest value of a tensor where that is free of charge. They are loaded at first use, because
+`selection` in this room chooses the backend and has to run before Keras is imported.
 """
 
 import importlib
 
-__all__ = ["KERNELS", "compile_loop", "value_range", "while_loop", "write_slice"]
+__all__ = ["KERNELS", "compile_loop", "value_range", "while_loop", "write_rows", "write_slice"]
 
 _MODULES = {"jax": "jax", "tensorflow": "tensorflow", "torch": "torch"}
 

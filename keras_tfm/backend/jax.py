@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import keras
 
-from keras_tfm.backend.functional import while_loop, write_slice
+from keras_tfm.backend.functional import while_loop, write_rows, write_slice
 from keras_tfm.backend.kernel import Kernel, why_not_fused
 
 
@@ -42,7 +42,7 @@ def _run_cudnn(request):
     return output, None
 
 
-__all__ = ["KERNELS", "compile_loop", "value_range", "while_loop", "write_slice"]
+__all__ = ["KERNELS", "compile_loop", "value_range", "while_loop", "write_rows", "write_slice"]
 
 KERNELS = (Kernel("cudnn", _why_not_cudnn, _run_cudnn),)
 

@@ -1,8 +1,8 @@
 """Backends without a compiler of their own (numpy, openvino): every name, none of the speed."""
 
-from keras_tfm.backend.functional import while_loop, write_slice
+from keras_tfm.backend.functional import while_loop, write_rows, write_slice
 
-__all__ = ["KERNELS", "compile_loop", "value_range", "while_loop", "write_slice"]
+__all__ = ["KERNELS", "compile_loop", "value_range", "while_loop", "write_rows", "write_slice"]
 
 KERNELS = ()
 

@@ -2,9 +2,9 @@
 
 import tensorflow as tf
 
-from keras_tfm.backend.functional import while_loop, write_slice
+from keras_tfm.backend.functional import while_loop, write_rows, write_slice
 
-__all__ = ["KERNELS", "compile_loop", "value_range", "while_loop", "write_slice"]
+__all__ = ["KERNELS", "compile_loop", "value_range", "while_loop", "write_rows", "write_slice"]
 
 KERNELS = ()
 

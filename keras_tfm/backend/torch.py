@@ -44,7 +44,7 @@ def _additive_mask(request):
     return bias.clamp(min=torch.finfo(dtype).min).to(dtype)
 
 
-__all__ = ["KERNELS", "compile_loop", "value_range", "while_loop", "write_slice"]
+__all__ = ["KERNELS", "compile_loop", "value_range", "while_loop", "write_rows", "write_slice"]
 
 KERNELS = (Kernel("torch_sdpa", _why_not_sdpa, _run_sdpa),)
 
@@ -91,7 +91,28 @@ def write_slice(array, new, axis, index):
     if not is_recording():
         return functional.write_slice(array, new, axis, index)
     places = torch.arange(new.shape[axis], device=array.device) + index
-    return array.index_copy_(axis, places, new)
+    return _without_overlap(array).index_copy_(axis, places, new)
+
+
+def write_rows(array, new, index):
+    """`array [B, S, ...]` with `new [B, T, ...]` at positions from int32 `index [B]` on; the rest is dropped.
+
+    In place in the body of a compiled loop.
+    """
+    if not is_recording():
+        return functional.write_rows(array, new, index)
+    places, sources, is_new = functional.window(array, new, index)
+    rows = torch.arange(array.shape[0], device=array.device)[:, None]
+    new = new if new.shape[1] == 1 else new[rows, sources]
+    is_new = is_new.reshape(*is_new.shape, *(1 for _ in array.shape[2:]))
+    values = torch.where(is_new, new, array[rows, places])
+    return _without_overlap(array).index_put_((rows, places), values)
+
+
+def _without_overlap(array):
+    """`array`, copied only if it is expanded: no operator writes to elements that share their memory."""
+    is_expanded = any(stride == 0 and size > 1 for stride, size in zip(array.stride(), array.shape, strict=True))
+    return array.clone(memory_format=torch.contiguous_format) if is_expanded else array
 
 
 def value_range(tensor):

@@ -29,7 +29,7 @@ def write_positions(leaf, new, index):
     new = ops.cast(new, leaf.dtype)
     if not is_vector(index):
         return backend.write_slice(leaf, new, 1, index)
-    return place_rows(leaf, new, ops.arange(ops.shape(leaf)[1], dtype="int32") - ops.cast(index, "int32")[:, None])
+    return backend.write_rows(leaf, new, index)
 
 
 def place_rows(leaf, new, sources):
