@@ -89,22 +89,9 @@ def compile_model(model, num_updates, args):
 
 
 def translate(model, tokenizers, lines, args):
-    """Translates lines, those of like length together; a blank line stays blank."""
-    source, target = tokenizers
-    translations, places = [""] * len(lines), [place for place, line in enumerate(lines) if line.strip()]
-    if not places:
-        return translations
-    rows = source.encode_batch([lines[place] for place in places])
-    options = dict(tokens_per_batch=4096, num_widths=args.num_widths, width_multiple=8, shuffle=False)
-    batches = text.SequenceBatches({"source_ids": rows}, **options)
-    search = dict(max_length=args.max_length, num_beams=args.num_beams, length_penalty=args.length_penalty)
-    for index in range(len(batches)):
-        (inputs,) = batches[index]
-        sequences, _, lengths = model.decode(inputs["source_ids"], **search)
-        for row, ids, length in zip(batches.rows(index), sequences, lengths, strict=True):
-            if row >= 0:
-                translations[places[row]] = target.decode(ids[:length].tolist())
-    return translations
+    """Translates lines; a blank line stays blank."""
+    search = dict(strategy="beam", num_beams=args.num_beams, length_penalty=args.length_penalty)
+    return model.translate(lines, *tokenizers, max_length=args.max_length, **(search if args.num_beams > 1 else {}))
 
 
 def score(translations, pairs, bleu_tokenizer):

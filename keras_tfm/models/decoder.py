@@ -5,12 +5,13 @@ import keras
 from keras_tfm.layers import PositionalEmbedding, TransformerDecoderStack
 from keras_tfm.models.generation_mixin import Generates
 from keras_tfm.models.token_ids import CheckedTokenIds
+from keras_tfm.models.translating import Completes
 
 ABSOLUTE_POSITIONS = ("learned", "sinusoidal", None)
 
 
 @keras.saving.register_keras_serializable(package="keras_tfm")
-class CausalLM(CheckedTokenIds, Generates, keras.Model):
+class CausalLM(CheckedTokenIds, Generates, Completes, keras.Model):
     """A Transformer decoder over token ids that predicts the next id; a Functional model.
 
     Args:

@@ -76,7 +76,7 @@ class Generates(Streams, Scores):
             cache: `"full"`, `"rolling"` (for layers with a sliding window) or `"int8"`, see
                 `MultiHeadAttention.create_cache`; `None` leaves it to the layers.
             source: tuple of arrays `[B, ...]` that `encode` takes, for models with an encoder.
-            seed: int, for strategies that draw. Another seed compiles nothing.
+            seed: int, or int `[B]`, one for each prompt, for strategies that draw. Another seed compiles nothing.
             **settings: of the strategy, where it is named: `num_beams=4`, `temperature=0.7`.
 
         Returns:

@@ -11,10 +11,11 @@ from keras_tfm.layers import PositionalEmbedding, TransformerDecoderStack, Trans
 from keras_tfm.layers.decoder_cache import DecoderCache
 from keras_tfm.models.generation_mixin import Generated, Generates
 from keras_tfm.models.token_ids import CheckedTokenIds, check_token_ids
+from keras_tfm.models.translating import Translates
 
 
 @keras.saving.register_keras_serializable(package="keras_tfm")
-class Seq2SeqTransformer(CheckedTokenIds, Generates, keras.Model):
+class Seq2SeqTransformer(CheckedTokenIds, Generates, Translates, keras.Model):
     """Encoder-decoder Transformer over token ids; a Functional model.
 
     Args:
