@@ -73,7 +73,8 @@ def while_loop(condition, body, loop, maximum_iterations):
 
     def flat_body(*leaves):
         following = body(tree.pack_sequence_as(loop, list(leaves)))
-        return [*tree.flatten(following), condition(following)]
+        # Operators are recorded for inputs that are contiguous, and outputs are the next inputs.
+        return [*(leaf.contiguous() for leaf in tree.flatten(following)), condition(following)]
 
     # The body writes in place: what it is given must be its own.
     leaves = [leaf.clone(memory_format=torch.contiguous_format) for leaf in tree.flatten(loop)]

@@ -11,6 +11,8 @@ import warnings
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from keras_tfm.backend.torch_outputs import may_be_view, separate_outputs
+
 _IS_RECORDING = contextvars.ContextVar("keras_tfm_is_recording", default=False)
 
 
@@ -32,7 +34,8 @@ class Recording:
     def __init__(self, function, inputs, weights):
         token = _IS_RECORDING.set(True)
         try:
-            module = make_fx(function)(*inputs)
+            # On copies: the run that is recorded writes in place, too, and would do a step twice.
+            module = make_fx(function)(*(x.clone() for x in inputs))
         finally:
             _IS_RECORDING.reset(token)
         self._weights = list(weights)
@@ -83,6 +86,7 @@ class Simplifier:
         self._written = self._nodes_written_to()
         self._fold()
         self._merge()
+        separate_outputs(self._graph)
         self._graph.eliminate_dead_code()
         self._module.recompile()
 
@@ -90,10 +94,10 @@ class Simplifier:
         """Nodes that operators in place change, as far back as views go, and all views of those."""
         written = set()
         for node in reversed(self._graph.nodes):
-            if _is_in_place(node) or (node in written and _may_be_view(node)):
+            if _is_in_place(node) or (node in written and may_be_view(node)):
                 written.update(node.args[:1])
         for node in self._graph.nodes:
-            if _may_be_view(node) and any(source in written for source in node.all_input_nodes):
+            if may_be_view(node) and any(source in written for source in node.all_input_nodes):
                 written.add(node)
         return written
 
@@ -157,11 +161,6 @@ class Simplifier:
 
 def _is_in_place(node):
     return node.op == "call_function" and getattr(getattr(node.target, "_schema", None), "is_mutable", False)
-
-
-def _may_be_view(node):
-    returns = getattr(getattr(node.target, "_schema", None), "returns", ())
-    return node.op == "call_function" and (not returns or any(each.alias_info is not None for each in returns))
 
 
 class Unrecorded:
