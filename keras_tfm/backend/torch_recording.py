@@ -12,6 +12,7 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from keras_tfm.backend.torch_outputs import may_be_view, separate_outputs
+from keras_tfm.backend.torch_packing import pack_products
 
 _IS_RECORDING = contextvars.ContextVar("keras_tfm_is_recording", default=False)
 
@@ -40,14 +41,21 @@ class Recording:
             _IS_RECORDING.reset(token)
         self._weights = list(weights)
         self._addresses = [weight.data_ptr() for weight in self._weights]
+        self._state = _state_of(self._weights)
         self.is_closed = _holds_only(module, self._addresses)
-        Simplifier(module, self._addresses).run()
+        self.has_packed = Simplifier(module, self._addresses).run() > 0
         self.run = module.forward
         self.num_operators = sum(node.op == "call_function" for node in module.graph.nodes)
 
     def fits(self, weights):
         """Whether the weights are still the tensors that were recorded."""
+        if self.has_packed:  # copies of the weights: their values must be the same, too
+            return self.is_closed and _state_of(weights) == self._state
         return self.is_closed and [weight.data_ptr() for weight in weights] == self._addresses
+
+
+def _state_of(weights):
+    return [(weight.data_ptr(), weight._version) for weight in weights]
 
 
 def _holds_only(module, addresses):
@@ -82,13 +90,15 @@ class Simplifier:
         self._constants = {}
 
     def run(self):
-        """Rewrites the graph of the module in place."""
+        """Rewrites the graph of the module in place; returns how many weights were packed."""
         self._written = self._nodes_written_to()
         self._fold()
         self._merge()
+        num_packed = pack_products(self._module, lambda node: _attribute(self._module, node), self._is_weight)
         separate_outputs(self._graph)
         self._graph.eliminate_dead_code()
         self._module.recompile()
+        return num_packed
 
     def _nodes_written_to(self):
         """Nodes that operators in place change, as far back as views go, and all views of those."""

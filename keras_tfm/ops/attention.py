@@ -12,6 +12,7 @@ from keras_tfm.backend.kernel import Kernel
 from keras_tfm.ops.attention_request import AttentionRequest, ScoreDropout
 from keras_tfm.ops.masks import AttentionMask
 from keras_tfm.ops.reference_attention import REFERENCE
+from keras_tfm.ops.single_query import SINGLE_QUERY
 from keras_tfm.ops.sliding_window import fold_windows, why_not_windows
 
 
@@ -139,7 +140,7 @@ def explain_request(request):
 
 def kernels():
     """The kernels of this backend, the preferred first; the reference is always last and serves every request."""
-    return (SLIDING_WINDOW, *backend.KERNELS, REFERENCE)
+    return (SLIDING_WINDOW, *backend.KERNELS, SINGLE_QUERY, REFERENCE)
 
 
 @contextlib.contextmanager

@@ -9,23 +9,30 @@ from keras_tfm.backend.kernel import Kernel
 MASKED_LOGIT = -1e30
 
 
-def _run_reference(request):
-    value = ops.transpose(request.value, (0, 2, 1, 3))
+def attend(request, dot_logits, weigh):
+    """Attention by two functions.
+
+    Args:
+        request: an `AttentionRequest`.
+        dot_logits: of a request, the scaled products float32 `[B, N, T, S]`.
+        weigh: of weights `[B, N, T, S]` and values `[B, S, K, Hv]`, the output `[B, T, N, Hv]`.
+
+    Returns:
+        `(output, scores)`, as a kernel does.
+    """
     mask = request.mask.materialize(request.query_length, request.key_length)
-    scores = ops.cast(_scores(request, mask), request.value.dtype)
+    scores = ops.cast(_scores(request, mask, dot_logits), request.value.dtype)
     weights = scores if request.dropout is None else request.dropout.apply(scores)
-    output = ops.transpose(_grouped_matmul(weights, value), (0, 2, 1, 3))
+    output = weigh(weights, request.value)
     if request.value_bias is not None:
         output = output + ops.cast(request.value_bias(weights, *request.positions), output.dtype)
     return output, scores if request.return_scores else None
 
 
-def _scores(request, mask):
+def _scores(request, mask, dot_logits):
     """float32 `[B, N, T, S]`."""
     logits = (
-        _dot_logits(request)
-        if request.score is None
-        else ops.cast(request.score(request.query, request.key), "float32")
+        dot_logits(request) if request.score is None else ops.cast(request.score(request.query, request.key), "float32")
     )
     if request.logit_soft_cap is not None:
         logits = request.logit_soft_cap * ops.tanh(logits / request.logit_soft_cap)
@@ -53,6 +60,10 @@ def _dot_logits(request):
     return ops.cast(_grouped_matmul(query, ops.transpose(request.key, (0, 2, 3, 1))), "float32")
 
 
+def _weigh(weights, value):
+    return ops.transpose(_grouped_matmul(weights, ops.transpose(value, (0, 2, 1, 3))), (0, 2, 1, 3))
+
+
 def _softmax(logits):
     # Keras warns of a softmax over one element, as if a sigmoid had been meant; one key is no mistake here.
     return ops.exp(logits - logits) if logits.shape[-1] == 1 else ops.softmax(logits, axis=-1)
@@ -76,4 +87,4 @@ def _grouped_matmul(heads, shared):
     return ops.reshape(product, (batch, num_heads, length, ops.shape(shared)[-1]))
 
 
-REFERENCE = Kernel("reference", lambda request: None, _run_reference)
+REFERENCE = Kernel("reference", lambda request: None, lambda request: attend(request, _dot_logits, _weigh))

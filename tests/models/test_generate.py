@@ -178,6 +178,19 @@ def test_a_second_call_of_a_bucket_records_nothing():
     check_greedy(after, [greedy_by_whole_passes(model, prompt, 4) for prompt in PROMPTS])
 
 
+def test_training_between_two_calls_is_seen():
+    # Large enough for products by packed copies of the weights, where a backend makes such copies.
+    model = models.CausalLM(V, 1, 128, 128, 2, sequence_length=20, dropout=0.0)
+    model.compile(keras.optimizers.SGD(0.5), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    tokens = np.array([PROMPTS[0], PROMPTS[0]])
+    for _ in range(2):
+        expected = [greedy_by_whole_passes(model, prompt, 3) for prompt in PROMPTS]
+        check_greedy(model.generate(PROMPTS, max_length=3, end_id=END), expected)
+        model.train_on_batch(tokens, np.roll(tokens, -1, axis=1))
+    before, *_ = expected
+    assert before[1] != greedy_by_whole_passes(model, PROMPTS[0], 3)[1]
+
+
 def test_errors_name_what_is_wrong():
     model = language_model()
     for arguments, message in [
