@@ -10,6 +10,8 @@ from keras_tfm.generation.greedy import Greedy, greedy_search
 from keras_tfm.generation.length_rules import Budget, MinimumLength
 from keras_tfm.generation.logit_rule import LogitRule
 from keras_tfm.generation.logit_rules import AllowedTokens, CallableRule, ForbiddenTokens, ForcedTokens, LogitBias
+from keras_tfm.generation.mask_predict import mask_predict
+from keras_tfm.generation.minimum_bayes_risk import minimum_bayes_risk, ngram_f_score
 from keras_tfm.generation.mirostat import Mirostat
 from keras_tfm.generation.ngram_rules import NoRepeatNgram
 from keras_tfm.generation.penalties import FrequencyPenalty, RepetitionPenalty
@@ -21,6 +23,7 @@ from keras_tfm.generation.state_rows import Unchanging
 from keras_tfm.generation.stop_sequences import StopSequences
 from keras_tfm.generation.strategies import get_strategy
 from keras_tfm.generation.strategy import Limits, Strategy, search
+from keras_tfm.generation.streamed_search import StreamedSearch, stream_search
 from keras_tfm.generation.token_automaton import TokenAutomaton
 
 __all__ = [
@@ -51,6 +54,7 @@ __all__ = [
     "Speculative",
     "StopSequences",
     "Strategy",
+    "StreamedSearch",
     "Temperature",
     "TokenAutomaton",
     "TopK",
@@ -61,7 +65,11 @@ __all__ = [
     "contrastive_search",
     "get_strategy",
     "greedy_search",
+    "mask_predict",
+    "minimum_bayes_risk",
+    "ngram_f_score",
     "sample_search",
     "search",
     "speculative_search",
+    "stream_search",
 ]

@@ -7,6 +7,7 @@ from keras import ops, tree
 
 from keras_tfm import backend
 from keras_tfm.generation import Unchanging, get_strategy, search
+from keras_tfm.models.prompt_reader import before_start
 from keras_tfm.models.prompts import align_prompts
 from keras_tfm.models.scoring import Scores
 from keras_tfm.models.streaming import Streams
@@ -170,9 +171,3 @@ class Generates(Streams, Scores):
         for token in self.forbidden_ids:
             logits = ops.where(ops.arange(ops.shape(logits)[-1]) == token, -np.inf, logits)
         return logits
-
-
-def before_start(tokens, starts):
-    """int32 `[B, P - 1]`, aligned prompts without their last tokens, -1 where there is nothing."""
-    columns = ops.arange(tokens.shape[1] - 1, dtype="int32")
-    return ops.where(columns >= starts[:, None], tokens[:, :-1], -1)
