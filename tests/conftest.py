@@ -12,6 +12,8 @@ _SLOW = [hypothesis.HealthCheck.too_slow]  # the first example compiles
 
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=8, derandomize=True, suppress_health_check=_SLOW)
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=200, suppress_health_check=_SLOW)
+# Already here, for what is imported by the conftest files of folders that are named on the command line.
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 def pytest_configure(config):
