@@ -181,7 +181,7 @@ class _MaskReader(keras.layers.Layer):
     """Keeps the implicit mask that Keras hands to it; tracers of some backends hold none as an attribute."""
 
     def __init__(self):
-        super().__init__(dtype="float32", autocast=False)
+        super().__init__(name="mask_reader", dtype="float32", autocast=False)
         self.supports_masking = True
         self.mask = None
 
