@@ -1,30 +1,9 @@
-"""Decoding strategies and logit rules over a step function: they know no layer and no model."""
+"""Decoding strategies and logit rules over a step function: they know no layer and no model.
 
-from keras_tfm.generation.beam import Beam, beam_search
-from keras_tfm.generation.constrained_beam import ConstrainedBeam
-from keras_tfm.generation.contrastive import Contrastive, contrastive_search
-from keras_tfm.generation.coverage import CoveragePenalty
-from keras_tfm.generation.diverse_beam import DiverseBeam
-from keras_tfm.generation.drafter import Drafter, DraftModel
-from keras_tfm.generation.greedy import Greedy, greedy_search
-from keras_tfm.generation.length_rules import Budget, MinimumLength
-from keras_tfm.generation.logit_rule import LogitRule
-from keras_tfm.generation.logit_rules import AllowedTokens, CallableRule, ForbiddenTokens, ForcedTokens, LogitBias
-from keras_tfm.generation.mask_predict import mask_predict
-from keras_tfm.generation.minimum_bayes_risk import minimum_bayes_risk, ngram_f_score
-from keras_tfm.generation.mirostat import Mirostat
-from keras_tfm.generation.ngram_rules import NoRepeatNgram
-from keras_tfm.generation.penalties import FrequencyPenalty, RepetitionPenalty
-from keras_tfm.generation.prompt_lookup import PromptLookup
-from keras_tfm.generation.sampling import Sampling, sample_search
-from keras_tfm.generation.sampling_filters import MinP, Temperature, TopK, TopP, Typical
-from keras_tfm.generation.speculative import Speculative, speculative_search
-from keras_tfm.generation.state_rows import Unchanging
-from keras_tfm.generation.stop_sequences import StopSequences
-from keras_tfm.generation.strategies import get_strategy
-from keras_tfm.generation.strategy import Limits, Strategy, search
-from keras_tfm.generation.streamed_search import StreamedSearch, stream_search
-from keras_tfm.generation.token_automaton import TokenAutomaton
+Names are loaded at first use: decoding is not all that people import this package for.
+"""
+
+import importlib
 
 __all__ = [
     "AllowedTokens",
@@ -73,3 +52,58 @@ __all__ = [
     "speculative_search",
     "stream_search",
 ]
+
+_MODULES = {
+    "Beam": "beam",
+    "beam_search": "beam",
+    "ConstrainedBeam": "constrained_beam",
+    "Contrastive": "contrastive",
+    "contrastive_search": "contrastive",
+    "CoveragePenalty": "coverage",
+    "DiverseBeam": "diverse_beam",
+    "Drafter": "drafter",
+    "DraftModel": "drafter",
+    "Greedy": "greedy",
+    "greedy_search": "greedy",
+    "Budget": "length_rules",
+    "MinimumLength": "length_rules",
+    "LogitRule": "logit_rule",
+    "AllowedTokens": "logit_rules",
+    "CallableRule": "logit_rules",
+    "ForbiddenTokens": "logit_rules",
+    "ForcedTokens": "logit_rules",
+    "LogitBias": "logit_rules",
+    "mask_predict": "mask_predict",
+    "minimum_bayes_risk": "minimum_bayes_risk",
+    "ngram_f_score": "minimum_bayes_risk",
+    "Mirostat": "mirostat",
+    "NoRepeatNgram": "ngram_rules",
+    "FrequencyPenalty": "penalties",
+    "RepetitionPenalty": "penalties",
+    "PromptLookup": "prompt_lookup",
+    "Sampling": "sampling",
+    "sample_search": "sampling",
+    "MinP": "sampling_filters",
+    "Temperature": "sampling_filters",
+    "TopK": "sampling_filters",
+    "TopP": "sampling_filters",
+    "Typical": "sampling_filters",
+    "Speculative": "speculative",
+    "speculative_search": "speculative",
+    "Unchanging": "state_rows",
+    "StopSequences": "stop_sequences",
+    "get_strategy": "strategies",
+    "Limits": "strategy",
+    "Strategy": "strategy",
+    "search": "strategy",
+    "StreamedSearch": "streamed_search",
+    "stream_search": "streamed_search",
+    "TokenAutomaton": "token_automaton",
+}
+
+
+def __getattr__(name):
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return globals()[name]

@@ -1,14 +1,12 @@
 """Functional models out of the layers."""
 
-from keras_tfm.models.cached_model import CachedModel
-from keras_tfm.models.contrasting import contrast
-from keras_tfm.models.conversation import Conversation
+import importlib
+
 from keras_tfm.models.decoder import CausalLM
 from keras_tfm.models.encoder import SequenceClassifier, SequenceTagger
 from keras_tfm.models.masked_seq2seq import MaskedSeq2Seq
 from keras_tfm.models.masked_targets import mask_targets
 from keras_tfm.models.seq2seq import Seq2SeqTransformer
-from keras_tfm.models.speculation import speculate
 from keras_tfm.models.streaming import TextStreamer, stream_text
 
 __all__ = [
@@ -25,3 +23,18 @@ __all__ = [
     "speculate",
     "stream_text",
 ]
+
+# Loaded at first use: no saved file names them.
+_MODULES = {
+    "CachedModel": "cached_model",
+    "Conversation": "conversation",
+    "contrast": "contrasting",
+    "speculate": "speculation",
+}
+
+
+def __getattr__(name):
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return globals()[name]
