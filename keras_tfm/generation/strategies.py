@@ -1,20 +1,17 @@
 """Strategies by name."""
 
-from keras_tfm.generation.beam import Beam
-from keras_tfm.generation.constrained_beam import ConstrainedBeam
-from keras_tfm.generation.diverse_beam import DiverseBeam
-from keras_tfm.generation.greedy import Greedy
-from keras_tfm.generation.mirostat import Mirostat
-from keras_tfm.generation.sampling import Sampling
+import importlib
+
 from keras_tfm.generation.strategy import Strategy
 
+# name: (module, class); loaded when they are asked for.
 STRATEGIES = {
-    "greedy": Greedy,
-    "beam": Beam,
-    "diverse_beam": DiverseBeam,
-    "constrained_beam": ConstrainedBeam,
-    "sampling": Sampling,
-    "mirostat": Mirostat,
+    "greedy": ("greedy", "Greedy"),
+    "beam": ("beam", "Beam"),
+    "diverse_beam": ("diverse_beam", "DiverseBeam"),
+    "constrained_beam": ("constrained_beam", "ConstrainedBeam"),
+    "sampling": ("sampling", "Sampling"),
+    "mirostat": ("mirostat", "Mirostat"),
 }
 
 
@@ -40,7 +37,8 @@ def get_strategy(strategy, **settings):
         raise ValueError(
             f"`strategy` must be a `Strategy` or one of {list(STRATEGIES)}. Received: strategy={strategy!r}"
         )
-    kind = STRATEGIES[strategy]
+    module, name = STRATEGIES[strategy]
+    kind = getattr(importlib.import_module(f"keras_tfm.generation.{module}"), name)
     unknown = [name for name in settings if name not in kind.__dataclass_fields__]
     if unknown:
         raise ValueError(

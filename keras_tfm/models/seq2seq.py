@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_tfm.generation import Beam
+from keras_tfm.generation import get_strategy
 from keras_tfm.layers import PositionalEmbedding, TransformerDecoderStack, TransformerEncoderStack
 from keras_tfm.layers.decoder_cache import DecoderCache
 from keras_tfm.models.generation_mixin import Generated, Generates
@@ -277,7 +277,7 @@ class Seq2SeqTransformer(CheckedTokenIds, Generates, Translates, keras.Model):
         """
         if num_beams == 1:
             return self.generate(source_ids, max_length=max_length)
-        strategy = Beam(num_beams=num_beams, length_penalty=length_penalty, num_results=1)
+        strategy = get_strategy("beam", num_beams=num_beams, length_penalty=length_penalty, num_results=1)
         return Generated(*(each[:, 0] for each in self.generate(source_ids, max_length=max_length, strategy=strategy)))
 
     def cross_attention_scores(self, source_ids, target_ids):
