@@ -45,3 +45,16 @@ def _quick_compilation(request):
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_old_programs():
+    """On JAX, forgets the programs of the module that ends.
+
+    Each takes a few memory maps, of which Linux gives a process 65,530: some thousand programs end it.
+    """
+    yield
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.clear_caches()
