@@ -2,13 +2,25 @@
 
 `KERNELS` are the backend's fused attention kernels, fastest first; `compile_loop` compiles a function with decoding
 loops in it, `while_loop` is such a loop, `write_slice` and `write_rows` write into a cache; `value_range` reads the
-smallest and the largest value of a tensor where that is free of charge. They are loaded at first use, because
+smallest and the largest value of a tensor where that is free of charge. `scan` is a loop over slices that is
+compiled once, for calls in what `is_traced`; `rematerialize` has a function computed again for its gradient.
+They are loaded at first use, because
 `selection` in this room chooses the backend and has to run before Keras is imported.
 """
 
 import importlib
 
-__all__ = ["KERNELS", "compile_loop", "value_range", "while_loop", "write_rows", "write_slice"]
+__all__ = [
+    "KERNELS",
+    "compile_loop",
+    "is_traced",
+    "rematerialize",
+    "scan",
+    "value_range",
+    "while_loop",
+    "write_rows",
+    "write_slice",
+]
 
 _MODULES = {"jax": "jax", "tensorflow": "tensorflow", "torch": "torch"}
 

@@ -1,6 +1,6 @@
 """Loops and writes of backends whose compilers see to the rest: values in, values out."""
 
-from keras import ops
+from keras import ops, tree
 
 
 def while_loop(condition, body, loop, maximum_iterations):
@@ -46,3 +46,36 @@ def window(array, new, index):
     sources = places - index
     is_new = ops.logical_and(sources >= 0, sources < num_tokens)
     return places, ops.clip(sources, 0, num_tokens - 1), is_new
+
+
+def scan(body, carry, slices, length):
+    """Applies `body` once for each slice; compiled once where the backend can, here as often as it runs.
+
+    Args:
+        body: function of the carry and a slice that returns the next carry, with shapes and dtypes as before, and
+            outputs.
+        carry: tree of tensors.
+        slices: tree of tensors `[length, ...]`, maybe an empty one.
+        length: how often, at least 1.
+
+    Returns:
+        `(carry, outputs)`, the outputs stacked to `[length, ...]`.
+    """
+    columns = []
+    for i in range(length):
+        carry, outputs = body(carry, tree.map_structure(lambda x: x[i], slices))  # noqa: B023
+        columns.append(outputs)
+    return carry, tree.map_structure(lambda *each: ops.stack(each), *columns)
+
+
+def rematerialize(function, keeps_products=False, is_looped=False):
+    """`function` with a gradient that computes its intermediate results again, to keep none of them; here as it is.
+
+    Args:
+        function: of and to trees of tensors, without side effects, with one float result at least. Gradients pass to
+            its float arguments alone.
+        keeps_products: keeps the results of matrix products that are no batches of products.
+        is_looped: whether it is called in the body of `scan`.
+    """
+    del keeps_products, is_looped
+    return function

@@ -42,7 +42,17 @@ def _run_cudnn(request):
     return output, None
 
 
-__all__ = ["KERNELS", "compile_loop", "value_range", "while_loop", "write_rows", "write_slice"]
+__all__ = [
+    "KERNELS",
+    "compile_loop",
+    "is_traced",
+    "rematerialize",
+    "scan",
+    "value_range",
+    "while_loop",
+    "write_rows",
+    "write_slice",
+]
 
 KERNELS = (Kernel("cudnn", _why_not_cudnn, _run_cudnn),)
 
@@ -66,3 +76,20 @@ def value_range(tensor):
     if any(device.platform != "cpu" for device in tensor.devices()):
         return None
     return int(tensor.min()), int(tensor.max())
+
+
+def is_traced():
+    """Whether what runs now becomes part of a program."""
+    return isinstance(jnp.zeros(()), jax.core.Tracer)
+
+
+def scan(body, carry, slices, length):
+    """`body(carry, slice) -> (carry, outputs)` once for each slice; see `keras_tfm.backend.functional.scan`."""
+    return jax.lax.scan(body, carry, slices, length)
+
+
+def rematerialize(function, keeps_products=False, is_looped=False):
+    """`function`, of and to trees of tensors; see `keras_tfm.backend.functional.rematerialize`."""
+    policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if keeps_products else None
+    # Forward and backward loops are two programs, in which no compiler looks for what both compute.
+    return jax.checkpoint(function, policy=policy, prevent_cse=not is_looped)

@@ -1,8 +1,18 @@
 """Backends without a compiler of their own (numpy, openvino): every name, none of the speed."""
 
-from keras_tfm.backend.functional import while_loop, write_rows, write_slice
+from keras_tfm.backend.functional import rematerialize, scan, while_loop, write_rows, write_slice
 
-__all__ = ["KERNELS", "compile_loop", "value_range", "while_loop", "write_rows", "write_slice"]
+__all__ = [
+    "KERNELS",
+    "compile_loop",
+    "is_traced",
+    "rematerialize",
+    "scan",
+    "value_range",
+    "while_loop",
+    "write_rows",
+    "write_slice",
+]
 
 KERNELS = ()
 
@@ -15,3 +25,8 @@ def compile_loop(function, variables):
 def value_range(tensor):
     """Returns `None`: values are not looked at."""
     return None
+
+
+def is_traced():
+    """False: nothing is compiled."""
+    return False

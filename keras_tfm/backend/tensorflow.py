@@ -3,8 +3,20 @@
 import tensorflow as tf
 
 from keras_tfm.backend.functional import while_loop, write_rows, write_slice
+from keras_tfm.backend.tensorflow_rematerialization import rematerialize
+from keras_tfm.backend.tensorflow_scan import scan
 
-__all__ = ["KERNELS", "compile_loop", "value_range", "while_loop", "write_rows", "write_slice"]
+__all__ = [
+    "KERNELS",
+    "compile_loop",
+    "is_traced",
+    "rematerialize",
+    "scan",
+    "value_range",
+    "while_loop",
+    "write_rows",
+    "write_slice",
+]
 
 KERNELS = ()
 
@@ -21,3 +33,8 @@ def value_range(tensor):
         return None
     values = tensor.numpy()
     return (int(values.min()), int(values.max())) if values.size else None
+
+
+def is_traced():
+    """Whether what runs now becomes part of a graph."""
+    return not tf.executing_eagerly()

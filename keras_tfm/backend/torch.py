@@ -4,8 +4,10 @@ import torch
 from keras import tree
 
 from keras_tfm.backend import functional
+from keras_tfm.backend.functional import scan
 from keras_tfm.backend.kernel import Kernel, why_not_fused
 from keras_tfm.backend.torch_recording import Recordings, active_recordings, is_recording
+from keras_tfm.backend.torch_rematerialization import rematerialize
 
 
 def _why_not_sdpa(request):
@@ -44,7 +46,17 @@ def _additive_mask(request):
     return bias.clamp(min=torch.finfo(dtype).min).to(dtype)
 
 
-__all__ = ["KERNELS", "compile_loop", "value_range", "while_loop", "write_rows", "write_slice"]
+__all__ = [
+    "KERNELS",
+    "compile_loop",
+    "is_traced",
+    "rematerialize",
+    "scan",
+    "value_range",
+    "while_loop",
+    "write_rows",
+    "write_slice",
+]
 
 KERNELS = (Kernel("torch_sdpa", _why_not_sdpa, _run_sdpa),)
 
@@ -122,3 +134,8 @@ def value_range(tensor):
         return None
     low, high = torch.aminmax(tensor)
     return int(low), int(high)
+
+
+def is_traced():
+    """False: loops are run by Python."""
+    return False

@@ -80,33 +80,27 @@ class TransformerDecoderStack(TransformerStack):
         encoder_sequence_mask=None,
     ):
         """Applies the blocks in order."""
-        x, outputs = decoder_sequence, []
-        for i, block in enumerate(self.passes):
-            results = block(
-                x,
-                encoder_sequence,
-                decoder_padding_mask=decoder_padding_mask,
-                decoder_attention_mask=decoder_attention_mask,
-                encoder_padding_mask=encoder_padding_mask,
-                encoder_attention_mask=encoder_attention_mask,
-                self_attention_cache=None if cache is None else cache[0][i],
-                self_attention_cache_update_index=cache_update_index,
-                cross_attention_cache=cache[1][i] if cache is not None and cache[1] else None,
-                use_causal_mask=use_causal_mask,
-                training=training,
-                return_attention_scores=return_attention_scores,
-                segment_ids=segment_ids,
-                key_segment_ids=key_segment_ids,
-                encoder_segment_ids=encoder_segment_ids,
-                positions=positions,
-                key_positions=key_positions,
-                prefix_length=prefix_length,
-                mask=mask,
-                decoder_sequence_mask=decoder_sequence_mask,
-                encoder_sequence_mask=encoder_sequence_mask,
-            )
-            x, *rest = results if isinstance(results, tuple) else (results,)
-            outputs.append(rest)
+        arguments = {
+            "encoder_sequence": encoder_sequence,
+            "decoder_padding_mask": decoder_padding_mask,
+            "decoder_attention_mask": decoder_attention_mask,
+            "encoder_padding_mask": encoder_padding_mask,
+            "encoder_attention_mask": encoder_attention_mask,
+            "self_attention_cache_update_index": cache_update_index,
+            "use_causal_mask": use_causal_mask,
+            "training": training,
+            "return_attention_scores": return_attention_scores,
+            "segment_ids": segment_ids,
+            "key_segment_ids": key_segment_ids,
+            "encoder_segment_ids": encoder_segment_ids,
+            "positions": positions,
+            "key_positions": key_positions,
+            "prefix_length": prefix_length,
+            "mask": mask,
+            "decoder_sequence_mask": decoder_sequence_mask,
+            "encoder_sequence_mask": encoder_sequence_mask,
+        }
+        x, outputs = self._call_blocks(decoder_sequence, arguments, _arguments_of_passes(cache))
         implicit_mask = all_of([mask, decoder_sequence_mask])
         real = real_tokens(
             implicit_mask, "decoder_padding_mask", decoder_padding_mask, decoder_sequence, cache_update_index
@@ -189,3 +183,12 @@ class TransformerDecoderStack(TransformerStack):
     def compute_output_shape(self, decoder_sequence_shape, encoder_sequence_shape=None):
         """`[B, T, D]`, as the decoder sequence."""
         return tuple(decoder_sequence_shape)
+
+
+def _arguments_of_passes(cache):
+    """What of a `DecoderCache` each pass through a block gets; `None` for `None`."""
+    if cache is None:
+        return None
+    own, memories = cache[0], cache[1] or [None] * len(cache[0])
+    names = ("self_attention_cache", "cross_attention_cache")
+    return [dict(zip(names, pair, strict=True)) for pair in zip(own, memories, strict=True)]

@@ -66,25 +66,20 @@ class TransformerEncoderStack(TransformerStack):
         inputs_mask=None,
     ):
         """Applies the blocks in order."""
-        x, scores = inputs, []
-        for block in self.passes:
-            x = block(
-                x,
-                padding_mask=padding_mask,
-                attention_mask=attention_mask,
-                training=training,
-                return_attention_scores=return_attention_scores,
-                segment_ids=segment_ids,
-                positions=positions,
-                mask=mask,
-                inputs_mask=inputs_mask,
-            )
-            if return_attention_scores:
-                x, block_scores = x
-                scores.append(block_scores)
+        arguments = {
+            "padding_mask": padding_mask,
+            "attention_mask": attention_mask,
+            "training": training,
+            "return_attention_scores": return_attention_scores,
+            "segment_ids": segment_ids,
+            "positions": positions,
+            "mask": mask,
+            "inputs_mask": inputs_mask,
+        }
+        x, outputs = self._call_blocks(inputs, arguments)
         real = real_tokens(all_of([mask, inputs_mask]), "padding_mask", padding_mask, inputs)
         x = self._end(x, real, training)
-        return (x, scores) if return_attention_scores else x
+        return (x, [scores for (scores,) in outputs]) if return_attention_scores else x
 
     def compute_output_spec(self, inputs, *args, return_attention_scores=False, **kwargs):
         """The specification of the outputs, scores included."""
