@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import keras
 
 from keras_tfm.backend.functional import while_loop, write_rows, write_slice
+from keras_tfm.backend.jax_cross_entropy import linear_cross_entropy
 from keras_tfm.backend.kernel import Kernel, why_not_fused
 
 
@@ -46,6 +47,7 @@ __all__ = [
     "KERNELS",
     "compile_loop",
     "is_traced",
+    "linear_cross_entropy",
     "rematerialize",
     "scan",
     "value_range",

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from keras_tfm.backend.functional import while_loop, write_rows, write_slice
+from keras_tfm.backend.tensorflow_cross_entropy import linear_cross_entropy
 from keras_tfm.backend.tensorflow_rematerialization import rematerialize
 from keras_tfm.backend.tensorflow_scan import scan
 
@@ -10,6 +11,7 @@ __all__ = [
     "KERNELS",
     "compile_loop",
     "is_traced",
+    "linear_cross_entropy",
     "rematerialize",
     "scan",
     "value_range",

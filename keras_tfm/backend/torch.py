@@ -6,6 +6,7 @@ from keras import tree
 from keras_tfm.backend import functional
 from keras_tfm.backend.functional import scan
 from keras_tfm.backend.kernel import Kernel, why_not_fused
+from keras_tfm.backend.torch_cross_entropy import linear_cross_entropy
 from keras_tfm.backend.torch_recording import Recordings, active_recordings, is_recording
 from keras_tfm.backend.torch_rematerialization import rematerialize
 
@@ -50,6 +51,7 @@ __all__ = [
     "KERNELS",
     "compile_loop",
     "is_traced",
+    "linear_cross_entropy",
     "rematerialize",
     "scan",
     "value_range",

@@ -3,6 +3,7 @@
 from keras_tfm.ops.attention import attention, explain_attention, kernels, observe_attention, use_kernel
 from keras_tfm.ops.attention_request import AttentionRequest, ScoreDropout
 from keras_tfm.ops.kv_cache import KVCache
+from keras_tfm.ops.linear_cross_entropy import linear_cross_entropy
 from keras_tfm.ops.mask_patterns import (
     BlockLayout,
     Blocks,
@@ -36,6 +37,7 @@ __all__ = [
     "attention",
     "explain_attention",
     "kernels",
+    "linear_cross_entropy",
     "observe_attention",
     "rotate",
     "sinusoid",
