@@ -4,7 +4,7 @@
 loops in it, `while_loop` is such a loop, `write_slice` and `write_rows` write into a cache; `value_range` reads the
 smallest and the largest value of a tensor where that is free of charge. `scan` is a loop over slices that is
 compiled once, for calls in what `is_traced`; `rematerialize` has a function computed again for its gradient.
-They are loaded at first use, because
+`linear_cross_entropy` is the loss of a linear map, a chunk of tokens at a time. They are loaded at first use, because
 `selection` in this room chooses the backend and has to run before Keras is imported.
 """
 
@@ -14,6 +14,7 @@ __all__ = [
     "KERNELS",
     "compile_loop",
     "is_traced",
+    "linear_cross_entropy",
     "rematerialize",
     "scan",
     "value_range",
