@@ -5,7 +5,7 @@ import torch
 from keras_tfm.backend.torch_packing import can_pack
 
 _TILE = 1 << 20  # logits whose softmax is taken at once on a CPU: they stay in its cache
-_BLOCK = 1 << 12  # classes whose kernel gradient is added at once, for the same reason
+_BLOCK = 1 << 12  # classes of one product of oneDNN, which copies the kernel that it is given
 
 
 def linear_cross_entropy(features, kernel, bias, targets, weights, rule):
@@ -52,7 +52,7 @@ def _run(features, kernel, bias, weights, targets, rule, needed):
         gradients[1] = gradients[1].view(kernel.shape).t()
     for rows in kept.split(rule.chunk_size) if len(kept) else ():
         x, w = features[rows], weights[rows, None]
-        slopes = _product(x, matrix)
+        slopes = _logits(x, matrix)
         losses[rows] = _take_slopes(slopes, targets[rows], bias, rule, any(needed[:3]))
         _add_gradients(gradients, x, w, rows, slopes, matrix, scale)
         del slopes  # before the next chunk's logits are made
@@ -98,32 +98,57 @@ def _take_tile(values, ids, rule, has_slopes):
     return losses.squeeze(1)
 
 
+def _logits(features, matrix):
+    if not _is_packable(features):
+        return torch.mm(features, matrix.t())
+    logits = features.new_empty((len(features), len(matrix)))
+    for part, block in zip(logits.split(_BLOCK, dim=1), matrix.split(_BLOCK), strict=True):
+        part.copy_(_product(features, block))
+    return logits
+
+
 def _add_gradients(gradients, features, weights, rows, slopes, matrix, scale):
     of_features, of_matrix, of_bias = gradients
-    if of_features is not None:
-        of_features[rows] = _product(slopes, matrix.t()).float().mul_(weights)
     if of_bias is not None:
         of_bias += scale * torch.mv(slopes.t(), (weights[:, 0] / scale).to(slopes.dtype)).float()
-    if of_matrix is not None:
-        _add_products(of_matrix, slopes, (weights / scale * features).to(features.dtype), scale)
-
-
-def _add_products(of_matrix, slopes, features, scale):
-    if slopes.dtype == torch.float32 and not _is_packable(slopes):
-        of_matrix.addmm_(slopes.t(), features)
+    weighted = (weights / scale * features).to(features.dtype)
+    if not _is_packable(slopes):
+        if of_features is not None:
+            of_features[rows] = torch.mm(slopes, matrix).float().mul_(weights)
+        if of_matrix is not None and slopes.dtype == torch.float32:
+            of_matrix.addmm_(slopes.t(), weighted)
+        elif of_matrix is not None:
+            of_matrix += scale * torch.mm(slopes.t(), weighted).float()
         return
-    is_transposed = not of_matrix.is_contiguous()
-    for block, part in zip(of_matrix.split(_BLOCK), slopes.split(_BLOCK, dim=1), strict=True):
-        product = _product(features.t(), part.t()).t() if is_transposed else _product(part.t(), features.t())
-        block += product if product.dtype == torch.float32 else scale * product.float()
+    of_chunk = None if of_features is None else torch.zeros_like(features)
+    for i, part in enumerate(slopes.split(_BLOCK, dim=1)):
+        places, part = slice(i * _BLOCK, i * _BLOCK + part.shape[1]), part.contiguous()
+        if of_chunk is not None:
+            of_chunk += _product(part, matrix[places].t())
+        if of_matrix is not None:
+            of_matrix[places] += _turned_product(part.t(), weighted.t(), of_matrix)
+    if of_chunk is not None:
+        of_features[rows] = of_chunk.mul_(weights)
+
+
+def _turned_product(a, b, like):
+    """`a` times the transpose of `b`, laid out as `like` is."""
+    return _product(a, b) if like.is_contiguous() else _product(b, a).t()
 
 
 def _product(a, b):
     """`a [M, K]` times the transpose of `b [N, K]`."""
     # From oneDNN, which takes from as long as MKL's `torch.mm` to 0.4 times as long, by the processor.
     if _is_packable(a):
-        return torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
+        return torch.ops.mkldnn._linear_pointwise(_dense(a), _dense(b), None, "none", [], "")
     return torch.mm(a, b.t())
+
+
+def _dense(a):
+    """`a` without gaps between its rows or columns: with gaps oneDNN takes a thousand times as long."""
+    if a.is_contiguous() or a.t().is_contiguous():
+        return a
+    return a.contiguous() if a.stride(0) > a.stride(1) else a.t().contiguous().t()
 
 
 def _is_packable(a):
