@@ -1,6 +1,6 @@
 """What does never holding the logits cost? The chunked loss of a linear map against the dense one, interleaved.
 
-    KERAS_BACKEND=jax python -m benchmarks.linear_cross_entropy [--vocabularies 8000 32000 128000] [--rounds 3] [--write]
+    KERAS_BACKEND=jax python -m benchmarks.linear_cross_entropy [--vocabularies 8000 32000] [--rounds 3] [--write]
 
 Value and gradients of features and kernel: 4,096 tokens of width 512, float32. Dense is what the backend offers: a
 product and Keras' sparse cross-entropy on JAX and TensorFlow (with XLA, as `fit` compiles it, and without),
