@@ -1,7 +1,7 @@
 """Runs ruff, then the tests on each backend in a process of its own: `python -m tests [jax] [tensorflow] [torch]`.
 
-What follows `--` is handed to pytest: `python -m tests jax -- tests/layers -x`. Backends run two at a time where there
-are two cores; what they print then comes when they end.
+What follows `--` is handed to pytest: `python -m tests jax -- tests/layers -x`. Processes run two at a time where there
+are two cores; what they print then comes when they end. JAX, which compiles the most, has two processes.
 """
 
 import concurrent.futures
@@ -13,6 +13,7 @@ import time
 
 ROOT = pathlib.Path(__file__).parents[1]
 BACKENDS = ("jax", "tensorflow", "torch")
+_HALF = ("tests/backend", "tests/benchmarks", "tests/compat", "tests/generation", "tests/interop", "tests/layers")
 
 
 def main(arguments):
@@ -25,12 +26,13 @@ def main(arguments):
         _run("ruff format", ["-m", "ruff", "format", "--check", "."]),
     ]
     backends = chosen or BACKENDS
-    workers = min(2, len(backends), os.cpu_count() or 1)
+    parts = [part for backend in backends for part in _parts(backend, pytest_arguments)]
+    workers = min(2, len(parts), os.cpu_count() or 1)
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        rows += pool.map(lambda backend: _run_backend(backend, pytest_arguments, workers > 1), backends)
-    print(f"\n{'':<14}{'seconds':>8}  result")
+        rows += pool.map(lambda part: _run_backend(*part, workers > 1), parts)
+    print(f"\n{'':<20}{'seconds':>8}  result")
     for name, seconds, status in rows:
-        print(f"{name:<14}{seconds:>8.1f}  {'passed' if status == 0 else f'failed (exit status {status})'}")
+        print(f"{name:<20}{seconds:>8.1f}  {'passed' if status == 0 else f'failed (exit status {status})'}")
     return int(any(status for _, _, status in rows))
 
 
@@ -41,11 +43,19 @@ def _split(arguments):
     return arguments[:end], arguments[end + 1 :]
 
 
-def _run_backend(backend, pytest_arguments, is_shared):
+def _parts(backend, pytest_arguments):
+    """The processes of a backend: its name, what they are called, what pytest is given."""
+    if backend != "jax" or pytest_arguments:
+        return [(backend, backend, pytest_arguments)]
+    rest = [f"--ignore={path}" for path in _HALF]
+    return [("jax", "jax, first half", list(_HALF)), ("jax", "jax, second half", rest)]
+
+
+def _run_backend(backend, name, pytest_arguments, is_shared):
     settings = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
     if is_shared:
         settings["OMP_NUM_THREADS"] = "1"  # threads that wait for each other across processes would only spin
-    return _run(backend, ["-m", "pytest", *pytest_arguments], settings, is_shared)
+    return _run(name, ["-m", "pytest", *pytest_arguments], settings, is_shared)
 
 
 def _run(name, command, settings=None, is_shared=False):

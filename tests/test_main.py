@@ -24,8 +24,16 @@ def test_ruff_and_every_backend_are_run(commands, capsys):
     assert runner.main([]) == 0
     ruff = [(["ruff", "check", "."], None), (["ruff", "format", "--check", "."], None)]
     assert commands.calls[:2] == ruff
-    assert sorted(commands.calls[2:]) == [(["pytest"], "jax"), (["pytest"], "tensorflow"), (["pytest"], "torch")]
-    assert capsys.readouterr().out.count("passed") == 5
+    assert sorted(backend for _, backend in commands.calls[2:]) == ["jax", "jax", "tensorflow", "torch"]
+    assert all(arguments == ["pytest"] for arguments, backend in commands.calls[2:] if backend != "jax")
+    assert capsys.readouterr().out.count("passed") == 6
+
+
+def test_the_halves_of_jax_are_the_whole(commands):
+    assert runner.main(["jax"]) == 0
+    first, second = sorted((arguments[1:] for arguments, _ in commands.calls[2:]), key=lambda paths: paths[0][0] == "-")
+    assert second == [f"--ignore={path}" for path in first]
+    assert all((runner.ROOT / path).is_dir() for path in first)
 
 
 def test_backends_and_what_pytest_gets_can_be_chosen(commands):
@@ -37,8 +45,8 @@ def test_backends_and_what_pytest_gets_can_be_chosen(commands):
 def test_one_failure_fails_the_whole_and_the_rest_still_runs(commands, capsys, failing):
     commands.failing.add(failing)
     assert runner.main([]) == 1
-    assert len(commands.calls) == 5
-    assert capsys.readouterr().out.count("failed (exit status 1)") == 1
+    assert len(commands.calls) == 6
+    assert capsys.readouterr().out.count("failed (exit status 1)") == (2 if failing == "jax" else 1)
 
 
 def test_an_unknown_backend_is_refused(commands):
