@@ -2,10 +2,12 @@
 
 `KERNELS` are the backend's fused attention kernels, fastest first; `compile_loop` compiles a function with decoding
 loops in it, `while_loop` is such a loop, `write_slice` and `write_rows` write into a cache; `value_range` reads the
-smallest and the largest value of a tensor where that is free of charge. `scan` is a loop over slices that is
-compiled once, for calls in what `is_traced`; `rematerialize` has a function computed again for its gradient.
-`linear_cross_entropy` is the loss of a linear map, a chunk of tokens at a time. They are loaded at first use, because
-`selection` in this room chooses the backend and has to run before Keras is imported.
+smallest and the largest value of a tensor where that is free of charge. `scan` is a loop over slices that is compiled
+once, for calls in what `is_traced`; `rematerialize` has a function computed again for its gradient, `map_blocks` one
+of blocks of tensors, block by block. `custom_gradient` gives a function the gradient that is written for it.
+`keep_mask` draws masks of dropout, or is `None` where a hash costs less. `linear` is a product of matrices,
+`linear_cross_entropy` the loss of one, a chunk of tokens at a time. They are loaded at first use, because `selection`
+in this room chooses the backend and has to run before Keras is imported.
 """
 
 import importlib
@@ -13,8 +15,12 @@ import importlib
 __all__ = [
     "KERNELS",
     "compile_loop",
+    "custom_gradient",
     "is_traced",
+    "keep_mask",
+    "linear",
     "linear_cross_entropy",
+    "map_blocks",
     "rematerialize",
     "scan",
     "value_range",

@@ -1,6 +1,7 @@
 """Loops and writes of backends whose compilers see to the rest: values in, values out."""
 
-from keras import ops, tree
+import keras
+from keras import ops
 
 
 def while_loop(condition, body, loop, maximum_iterations):
@@ -55,17 +56,45 @@ def scan(body, carry, slices, length):
         body: function of the carry and a slice that returns the next carry, with shapes and dtypes as before, and
             outputs.
         carry: tree of tensors.
-        slices: tree of tensors `[length, ...]`, maybe an empty one.
+        slices: list of trees of tensors, of one structure and the same shapes; the trees may be empty.
         length: how often, at least 1.
 
     Returns:
-        `(carry, outputs)`, the outputs stacked to `[length, ...]`.
+        `(carry, outputs)`, a list of the outputs of each.
     """
     columns = []
-    for i in range(length):
-        carry, outputs = body(carry, tree.map_structure(lambda x: x[i], slices))  # noqa: B023
+    for each in slices[:length]:
+        carry, outputs = body(carry, each)
         columns.append(outputs)
-    return carry, tree.map_structure(lambda *each: ops.stack(each), *columns)
+    return carry, columns
+
+
+def custom_gradient(forward, backward):
+    """A function with the gradient that is written for it.
+
+    Args:
+        forward: function of tensors (`None` among them) that returns its result, a tensor, and a tuple of what
+            `backward` needs, tensors and `None`.
+        backward: function of that tuple and the result's gradient; it returns one for each argument of `forward`,
+            `None` for those that have none.
+
+    Returns:
+        A function of `forward`'s arguments, all by position, that returns its result.
+    """
+    del backward
+    return lambda *args: forward(*args)[0]
+
+
+def keep_mask(shape, rate, seed_generator, like):
+    """Which elements dropout leaves, bool `[*shape]`; see `keras_tfm.ops.dropout.keep_mask`."""
+    del like
+    return keras.random.uniform(shape, seed=seed_generator) >= rate
+
+
+def linear(x, kernel, bias):
+    """`x [M, D]` times `kernel [D, F]`, plus `bias [F]` if that is not `None`."""
+    product = ops.matmul(x, kernel)
+    return product if bias is None else ops.add(product, bias)
 
 
 def rematerialize(function, keeps_products=False, is_looped=False):
@@ -79,3 +108,17 @@ def rematerialize(function, keeps_products=False, is_looped=False):
     """
     del keeps_products, is_looped
     return function
+
+
+def map_blocks(function, blocks):
+    """Applies a function to one block after the other; the gradient computes each again, and keeps none of them.
+
+    Args:
+        function: of one tensor `[...]` for each of `blocks`, to one float tensor. Gradients also pass to the tensors
+            and variables that it holds.
+        blocks: list of tensors `[blocks, ...]`, their first axis known.
+
+    Returns:
+        What the function returns, stacked to `[blocks, ...]`.
+    """
+    return ops.stack([function(*(x[i] for x in blocks)) for i in range(blocks[0].shape[0])])

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import keras
 
-from keras_tfm.backend.functional import while_loop, write_rows, write_slice
+from keras_tfm.backend.functional import linear, while_loop, write_rows, write_slice
 from keras_tfm.backend.jax_cross_entropy import linear_cross_entropy
+from keras_tfm.backend.jax_scan import scan
 from keras_tfm.backend.kernel import Kernel, why_not_fused
 
 
@@ -46,8 +47,12 @@ def _run_cudnn(request):
 __all__ = [
     "KERNELS",
     "compile_loop",
+    "custom_gradient",
     "is_traced",
+    "keep_mask",
+    "linear",
     "linear_cross_entropy",
+    "map_blocks",
     "rematerialize",
     "scan",
     "value_range",
@@ -57,6 +62,8 @@ __all__ = [
 ]
 
 KERNELS = (Kernel("cudnn", _why_not_cudnn, _run_cudnn),)
+
+keep_mask = None  # a hash, which XLA fuses into its use
 
 
 def compile_loop(function, variables):
@@ -80,14 +87,16 @@ def value_range(tensor):
     return int(tensor.min()), int(tensor.max())
 
 
+def custom_gradient(forward, backward):
+    """`forward` with the gradient `backward`; see `keras_tfm.backend.functional.custom_gradient`."""
+    function = jax.custom_vjp(lambda *args: forward(*args)[0])
+    function.defvjp(forward, backward)
+    return function
+
+
 def is_traced():
     """Whether what runs now becomes part of a program."""
     return isinstance(jnp.zeros(()), jax.core.Tracer)
-
-
-def scan(body, carry, slices, length):
-    """`body(carry, slice) -> (carry, outputs)` once for each slice; see `keras_tfm.backend.functional.scan`."""
-    return jax.lax.scan(body, carry, slices, length)
 
 
 def rematerialize(function, keeps_products=False, is_looped=False):
@@ -95,3 +104,10 @@ def rematerialize(function, keeps_products=False, is_looped=False):
     policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if keeps_products else None
     # Forward and backward loops are two programs, in which no compiler looks for what both compute.
     return jax.checkpoint(function, policy=policy, prevent_cse=not is_looped)
+
+
+def map_blocks(function, blocks):
+    """`function(*block)` for each block, stacked; see `keras_tfm.backend.functional.map_blocks`."""
+    # A loop of one step is no loop to the compiler, which would find that all was computed already.
+    function = jax.checkpoint(function, prevent_cse=blocks[0].shape[0] == 1)
+    return jax.lax.map(lambda block: function(*block), tuple(blocks))

@@ -13,6 +13,8 @@ class Kernel:
         name: what `explain_attention` and `use_kernel` call it.
         why_not: takes a request; returns why this kernel cannot serve it, or `None` when it can. Runs at trace time
             and touches shapes only.
+        why_rather_not: takes a request that it can serve; returns why others should, or `None`. A kernel that is
+            demanded by name is not asked.
         run: takes a request; returns `(output, scores)`, `output [B, T, N, Hv]` and `scores [B, N, T, S]` or `None`.
             Rows with nothing
             to attend to may hold any finite value: the caller zeroes them.
@@ -21,6 +23,7 @@ class Kernel:
     name: str
     why_not: Callable[[Any], str | None]
     run: Callable[[Any], tuple]
+    why_rather_not: Callable[[Any], str | None] = lambda request: None
 
 
 def why_not_fused(request, draws_dropout=False):
@@ -32,7 +35,7 @@ def why_not_fused(request, draws_dropout=False):
     """
     if request.return_scores:
         return "scores were asked for, and a fused kernel never holds them"
-    if request.dropout is not None and not (draws_dropout and request.dropout.rate is not None):
+    if request.dropout is not None and not (draws_dropout and not request.dropout.is_seeded):
         return "attention dropout is drawn from the layer's own seed, outside the kernel"
     if request.logit_soft_cap is not None:
         return "it has no soft cap on the logits"

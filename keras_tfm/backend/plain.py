@@ -3,13 +3,27 @@
 from keras import ops
 
 from keras_tfm.backend.cross_entropy_rule import losses_and_slopes
-from keras_tfm.backend.functional import rematerialize, scan, while_loop, write_rows, write_slice
+from keras_tfm.backend.functional import (
+    custom_gradient,
+    keep_mask,
+    linear,
+    map_blocks,
+    rematerialize,
+    scan,
+    while_loop,
+    write_rows,
+    write_slice,
+)
 
 __all__ = [
     "KERNELS",
     "compile_loop",
+    "custom_gradient",
     "is_traced",
+    "keep_mask",
+    "linear",
     "linear_cross_entropy",
+    "map_blocks",
     "rematerialize",
     "scan",
     "value_range",

@@ -2,7 +2,8 @@
 
 import tensorflow as tf
 
-from keras_tfm.backend.functional import while_loop, write_rows, write_slice
+from keras_tfm.backend.functional import linear, while_loop, write_rows, write_slice
+from keras_tfm.backend.tensorflow_blocks import map_blocks
 from keras_tfm.backend.tensorflow_cross_entropy import linear_cross_entropy
 from keras_tfm.backend.tensorflow_rematerialization import rematerialize
 from keras_tfm.backend.tensorflow_scan import scan
@@ -10,8 +11,12 @@ from keras_tfm.backend.tensorflow_scan import scan
 __all__ = [
     "KERNELS",
     "compile_loop",
+    "custom_gradient",
     "is_traced",
+    "keep_mask",
+    "linear",
     "linear_cross_entropy",
+    "map_blocks",
     "rematerialize",
     "scan",
     "value_range",
@@ -21,6 +26,8 @@ __all__ = [
 ]
 
 KERNELS = ()
+
+keep_mask = None  # a hash, which XLA fuses into its use
 
 
 def compile_loop(function, variables):
@@ -35,6 +42,27 @@ def value_range(tensor):
         return None
     values = tensor.numpy()
     return (int(values.min()), int(values.max())) if values.size else None
+
+
+def custom_gradient(forward, backward):
+    """`forward` with the gradient `backward`; see `keras_tfm.backend.functional.custom_gradient`."""
+
+    def run(*args):
+        given = [x for x in args if x is not None]
+
+        @tf.custom_gradient
+        def function(*given):
+            given = iter(given)
+            result, saved = forward(*(None if x is None else next(given) for x in args))
+
+            def gradients(upstream):
+                return [g for x, g in zip(args, backward(saved, upstream), strict=True) if x is not None]
+
+            return result, gradients
+
+        return function(*given)
+
+    return run
 
 
 def is_traced():

@@ -2,11 +2,14 @@
 
 import torch
 from keras import tree
+from torch.utils.checkpoint import checkpoint
 
 from keras_tfm.backend import functional
 from keras_tfm.backend.functional import scan
 from keras_tfm.backend.kernel import Kernel, why_not_fused
 from keras_tfm.backend.torch_cross_entropy import linear_cross_entropy
+from keras_tfm.backend.torch_linear import linear
+from keras_tfm.backend.torch_random import keep_mask
 from keras_tfm.backend.torch_recording import Recordings, active_recordings, is_recording
 from keras_tfm.backend.torch_rematerialization import rematerialize
 
@@ -50,8 +53,12 @@ def _additive_mask(request):
 __all__ = [
     "KERNELS",
     "compile_loop",
+    "custom_gradient",
     "is_traced",
+    "keep_mask",
+    "linear",
     "linear_cross_entropy",
+    "map_blocks",
     "rematerialize",
     "scan",
     "value_range",
@@ -138,6 +145,33 @@ def value_range(tensor):
     return int(low), int(high)
 
 
+def custom_gradient(forward, backward):
+    """`forward` with the gradient `backward`; see `keras_tfm.backend.functional.custom_gradient`."""
+    return lambda *args: _CustomGradient.apply(forward, backward, *args)
+
+
+class _CustomGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, forward, backward, *args):
+        result, saved = forward(*args)
+        ctx.save_for_backward(*saved)
+        ctx.rule = backward
+        return result
+
+    @staticmethod
+    def backward(ctx, upstream):
+        return None, None, *ctx.rule(ctx.saved_tensors, upstream)
+
+
 def is_traced():
     """False: loops are run by Python."""
     return False
+
+
+def map_blocks(function, blocks):
+    """`function(*block)` for each block, stacked; see `keras_tfm.backend.functional.map_blocks`."""
+    if torch.is_grad_enabled():
+        # No random numbers: no states of generators to keep.
+        options = dict(use_reentrant=False, preserve_rng_state=False)
+        return torch.stack([checkpoint(function, *block, **options) for block in zip(*blocks, strict=True)])
+    return torch.stack([function(*block) for block in zip(*blocks, strict=True)])

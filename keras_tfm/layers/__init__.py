@@ -13,6 +13,7 @@ from keras_tfm.layers.concat_score import ConcatScore
 from keras_tfm.layers.decoder_cache import DecoderCache
 from keras_tfm.layers.deep_norm import DeepNorm
 from keras_tfm.layers.disentangled_position import DisentangledPosition
+from keras_tfm.layers.dropout import Dropout
 from keras_tfm.layers.feed_forward import FeedForward
 from keras_tfm.layers.gated_feed_forward import GatedFeedForward
 from keras_tfm.layers.general_score import GeneralScore
@@ -58,6 +59,7 @@ __all__ = [
     "DecoderCache",
     "DeepNorm",
     "DisentangledPosition",
+    "Dropout",
     "FeedForward",
     "GatedFeedForward",
     "GeneralScore",

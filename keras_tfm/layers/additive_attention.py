@@ -9,6 +9,7 @@ from keras_tfm.layers.parts import clone_initializer
 from keras_tfm.layers.token_positions import place_tokens
 from keras_tfm.ops import AttentionMask
 from keras_tfm.ops.attention import attention
+from keras_tfm.ops.dropout import dropout
 
 
 @keras.saving.register_keras_serializable(package="keras_tfm")
@@ -151,7 +152,7 @@ class AdditiveAttention(keras.layers.AdditiveAttention):
         return additive_logits(query, key, ops.expand_dims(vector, 0))
 
     def _drop(self, scores):
-        return keras.random.dropout(scores, self.dropout, seed=self.seed_generator)
+        return dropout(scores, self.dropout, self.seed_generator)
 
     def compute_output_spec(
         self, inputs, mask=None, return_attention_scores=False, training=None, use_causal_mask=False, **kwargs

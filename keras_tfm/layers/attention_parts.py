@@ -81,7 +81,7 @@ def attend_with_parts(layer, heads, mask, bias, training, return_scores, is_fini
         bias=(bias, _position_hook(layer, "bias")),
         scale=scale,
         logit_soft_cap=layer.logit_soft_cap,
-        dropout=_score_dropout(layer) if training and layer.dropout > 0 else None,
+        dropout=_score_dropout(layer) if training and layer.dropout else None,
         return_scores=return_scores,
         score=logits,
         sink=layer.sink,
@@ -98,8 +98,7 @@ def _position_hook(layer, name):
 
 
 def _score_dropout(layer):
-    rate = layer.dropout if layer.seed is None else None  # a kernel would not draw from the layer's own seed
-    return ScoreDropout(lambda scores: layer._dropout_layer(scores, training=True), rate)
+    return ScoreDropout.of(layer.dropout, layer._dropout_layer.seed_generator, layer.seed)
 
 
 def _make_norm(layer, name, shape):

@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_tfm import backend
 from keras_tfm.layers.attention_masks import all_of
+from keras_tfm.layers.dropout import Dropout
 
 
 @keras.saving.register_keras_serializable(package="keras_tfm")
@@ -63,7 +64,7 @@ class CharacterEmbedding(keras.layers.Layer):
         )
         self.characters.supports_masking = True
         self.filters = keras.layers.Dense(embedding_dim, dtype=self.dtype_policy, name="filters")
-        self.character_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="character_dropout")
+        self.character_dropout = Dropout(dropout, dtype=self.dtype_policy, name="character_dropout")
 
     def build(self, input_shape):
         """Makes the tables for ids `[B, T, C]`."""

@@ -3,6 +3,7 @@
 import keras
 
 from keras_tfm.layers.activations import get_activation
+from keras_tfm.layers.dropout import Dropout
 from keras_tfm.layers.gated_feed_forward import GATED_ACTIVATIONS
 from keras_tfm.layers.parts import clone_initializer
 
@@ -65,7 +66,7 @@ class ExpertFeedForward(keras.layers.Layer):
         self.gate_dense = self._dense(width, inner, "gate_dense", activation) if is_gated else None
         self.intermediate_dense = self._dense(width, inner, "intermediate_dense", None if is_gated else activation)
         self.output_dense = self._dense(inner, width, "output_dense")
-        self.activation_dropout = keras.layers.Dropout(
+        self.activation_dropout = Dropout(
             self.dropout, seed=self.seed, dtype=self.dtype_policy, name="activation_dropout"
         )
 

@@ -3,7 +3,9 @@
 import keras
 
 from keras_tfm.layers.activations import get_activation
+from keras_tfm.layers.dropout import Dropout
 from keras_tfm.layers.parts import clone_initializer
+from keras_tfm.layers.token_dense import TokenDense
 
 
 @keras.saving.register_keras_serializable(package="keras_tfm")
@@ -83,7 +85,7 @@ class FeedForward(keras.layers.Layer):
         )
         intermediate_shape = (*input_shape[:-1], self.intermediate_dim)
         self.output_dense = self._dense(intermediate_shape, self.output_dim or input_shape[-1], "output_dense")
-        self.activation_dropout = keras.layers.Dropout(
+        self.activation_dropout = Dropout(
             self.dropout, seed=self.seed, dtype=self.dtype_policy, name="activation_dropout"
         )
 
@@ -92,7 +94,7 @@ class FeedForward(keras.layers.Layer):
         return self.activation
 
     def _dense(self, input_shape, units, name, activation=None):
-        dense = keras.layers.Dense(
+        dense = TokenDense(
             units,
             activation=activation,
             use_bias=self.use_bias,

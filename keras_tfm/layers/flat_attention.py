@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_tfm.layers.attention_masks import as_padding_mask, without_padding
+from keras_tfm.layers.dropout import Dropout
 from keras_tfm.layers.head_projections import make_head_merge, make_head_projection
 from keras_tfm.ops import AttentionMask, KVCache, ScoreDropout
 from keras_tfm.ops.attention import attention
@@ -41,7 +42,7 @@ class FlatAttention(keras.layers.Layer):
         self.dropout, self.use_bias, self.output_width = dropout, use_bias, output_width
         self.kernel_initializer, self.bias_initializer = kernel_initializer, bias_initializer
         self.seed = seed
-        self.score_dropout = keras.layers.Dropout(dropout, seed=seed, dtype=self.dtype_policy, name="score_dropout")
+        self.score_dropout = Dropout(dropout, seed=seed, dtype=self.dtype_policy, name="score_dropout")
 
     def build(self, query_shape, memories_shape):
         """Makes one projection of the query, and two of each memory."""
@@ -89,15 +90,14 @@ class FlatAttention(keras.layers.Layer):
             keys,
             values,
             AttentionMask(key_padding=_joint_padding(paddings, memories), query_padding=query_padding),
-            dropout=self._dropout() if training and self.dropout > 0 else None,
+            dropout=self._dropout() if training and self.dropout else None,
             return_scores=return_scores,
             label=self.path,
         )
         return self.output_dense(heads), _cut(scores, lengths) if return_scores else None
 
     def _dropout(self):
-        rate = self.dropout if self.seed is None else None  # a kernel would not draw from the layer's own seed
-        return ScoreDropout(lambda scores: self.score_dropout(scores, training=True), rate)
+        return ScoreDropout.of(self.dropout, self.score_dropout.seed_generator, self.seed)
 
 
 def _joint_padding(paddings, memories):

@@ -1,8 +1,7 @@
 """Dense layers from features to heads and back, configured as the layer they belong to."""
 
-import keras
-
 from keras_tfm.layers.parts import clone_initializer
+from keras_tfm.layers.token_dense import TokenEinsumDense
 
 
 def make_head_projection(layer, name, shape, heads, use_bias=False):
@@ -24,7 +23,7 @@ def make_head_merge(layer, name, shape, width, use_bias=False):
 
 
 def _make_dense(layer, name, shape, equation, sizes, bias_axes):
-    dense = keras.layers.EinsumDense(
+    dense = TokenEinsumDense(
         equation,
         output_shape=(None, *sizes),
         bias_axes=bias_axes,

@@ -24,7 +24,7 @@ from keras_tfm.layers.attention_parts import (
     get_pattern,
     named,
 )
-from keras_tfm.layers.attention_projections import make_projection
+from keras_tfm.layers.attention_projections import make_output_projection, make_projection
 from keras_tfm.layers.cache_forms import as_cache, cache_length, cache_spec, in_form_of, make_cache
 from keras_tfm.layers.parts import get_part, serialize_part
 from keras_tfm.layers.token_positions import at_slots, place_tokens
@@ -224,6 +224,10 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
 
     def _make_projection(self, name, shape, heads, activation=None):
         return make_projection(self, name, shape, heads, activation)
+
+    def _make_output_dense(self, query_shape, common_kwargs, name=None):
+        sizes = self._output_shape or query_shape[-1:]
+        return make_output_projection(self, len(query_shape), sizes, name, **common_kwargs)
 
     def call(
         self,

@@ -14,6 +14,7 @@ from keras_tfm.layers.attention_masks import (
     segment_pair,
     without_padding,
 )
+from keras_tfm.layers.dropout import Dropout
 from keras_tfm.layers.head_projections import make_head_merge, make_head_projection
 from keras_tfm.layers.latent_parts import (
     attend_absorbed,
@@ -141,7 +142,7 @@ class MultiHeadLatentAttention(keras.layers.Layer):
         self.latent_normalization = latent_normalization
         self.position = get_rotation(position, rotary_dim, self.dtype_policy)
         self.seed = seed
-        self.score_dropout = keras.layers.Dropout(dropout, seed=seed, dtype=self.dtype_policy, name="score_dropout")
+        self.score_dropout = Dropout(dropout, seed=seed, dtype=self.dtype_policy, name="score_dropout")
         self._scale = 1.0 / math.sqrt(key_dim + rotary_dim)
 
     def build(self, query_shape, value_shape):
@@ -236,8 +237,7 @@ class MultiHeadLatentAttention(keras.layers.Layer):
     def _score_dropout(self, training):
         if not training or not self.dropout:
             return None
-        rate = self.dropout if self.seed is None else None  # a kernel would not draw from the layer's own seed
-        return ScoreDropout(lambda scores: self.score_dropout(scores, training=True), rate)
+        return ScoreDropout.of(self.dropout, self.score_dropout.seed_generator, self.seed)
 
     def _queries(self, query, places):
         """The part without position `[B, T, N, H]` and the part with it `[B, T, N, Hr]`."""

@@ -10,6 +10,7 @@ from keras import ops
 from keras_tfm import backend
 from keras_tfm.layers.attention_masks import all_of
 from keras_tfm.layers.block_arguments import check_name, check_rates
+from keras_tfm.layers.dropout import Dropout
 from keras_tfm.layers.parts import clone_initializer, get_part, make_normalization, resolve_config, serialize_part
 from keras_tfm.layers.position_embedding import PositionEmbedding
 from keras_tfm.layers.reversible_projection import ReversibleProjection
@@ -131,9 +132,7 @@ class PositionalEmbedding(keras.layers.Layer):
     def _make_parts_after_sum(self):
         kind, dtype = self._given.normalization, self.dtype_policy
         self.normalization = None if kind is None else make_normalization(kind, 1e-5, dtype, "normalization")
-        self.embedding_dropout = (
-            keras.layers.Dropout(self.dropout, dtype=dtype, name="dropout") if self.dropout else None
-        )
+        self.embedding_dropout = Dropout(self.dropout, dtype=dtype, name="dropout") if self.dropout else None
         self.projection = None
         if self.embedding_rank is not None:
             self.projection = ReversibleProjection(self.embedding_dim, dtype=dtype, name="projection")

@@ -7,6 +7,7 @@ import keras
 from keras_tfm.layers import block_arguments
 from keras_tfm.layers.activations import get_activation
 from keras_tfm.layers.block_parts import copy_attention, make_attention, make_feed_forward, make_initializer
+from keras_tfm.layers.dropout import Dropout
 from keras_tfm.layers.keras_hub_names import KerasHubNames
 from keras_tfm.layers.parts import (
     NORMALIZATIONS,
@@ -188,7 +189,7 @@ class TransformerBlock(KerasHubNames, keras.layers.Layer):
         parts = {
             "norm": norms.get("input", norms.get("stream")),
             "output_norm": norms.get("output"),
-            "dropout": keras.layers.Dropout(self.dropout, dtype=self.dtype_policy, name=f"{label}_dropout"),
+            "dropout": Dropout(self.dropout, dtype=self.dtype_policy, name=f"{label}_dropout"),
             "stochastic_depth": self._make_stochastic_depth(f"{label}_stochastic_depth"),
             "residual": self._make_residual(f"{label}_residual", shape),
         }

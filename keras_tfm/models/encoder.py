@@ -5,6 +5,7 @@ import keras
 from keras_tfm.layers import (
     AttachMask,
     CharacterEmbedding,
+    Dropout,
     MaskedMean,
     PositionalEmbedding,
     PositionEmbedding,
@@ -121,7 +122,7 @@ class EncoderModel(CheckedTokenIds, keras.Model):
         if absolute is not None:
             parts.append(absolute()(parts[0]))
         x = keras.layers.Add(dtype=dtype, name="embedding")(parts) if len(parts) > 1 else parts[0]
-        x = keras.layers.Dropout(dropout, dtype=dtype, name="embedding_dropout")(x)
+        x = Dropout(dropout, dtype=dtype, name="embedding_dropout")(x)
         encoder = TransformerEncoderStack(
             num_layers, position="rope" if position == "rope" else None, name="encoder", **block
         )

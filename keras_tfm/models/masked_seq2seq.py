@@ -7,7 +7,7 @@ from keras import ops, tree
 from keras_tfm import backend
 from keras_tfm.generation.mask_predict import mask_predict
 from keras_tfm.generation.step_protocol import check_integer
-from keras_tfm.layers import PositionalEmbedding, TransformerDecoderStack, TransformerEncoderStack
+from keras_tfm.layers import Dropout, PositionalEmbedding, TransformerDecoderStack, TransformerEncoderStack
 from keras_tfm.models.generation_mixin import Generated
 from keras_tfm.models.masked_targets import mask_targets
 from keras_tfm.models.token_ids import CheckedTokenIds, check_token_ids
@@ -120,7 +120,7 @@ class MaskedSeq2Seq(CheckedTokenIds, keras.Model):
         encoder = TransformerEncoderStack(encoder_layers, name="encoder", **block)
         decoder = TransformerDecoderStack(decoder_layers, name="decoder", **block)
         length_head = keras.layers.Dense(max_target_length + 1, dtype=dtype, name="length_head")
-        drop = [keras.layers.Dropout(dropout, dtype=dtype, name=f"{side}_dropout") for side in ("source", "target")]
+        drop = [Dropout(dropout, dtype=dtype, name=f"{side}_dropout") for side in ("source", "target")]
 
         source_ids = keras.Input((None,), dtype="int32", name="source_ids")
         target_ids = keras.Input((None,), dtype="int32", name="target_ids")

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_tfm.generation import get_strategy
-from keras_tfm.layers import PositionalEmbedding, TransformerDecoderStack, TransformerEncoderStack
+from keras_tfm.layers import Dropout, PositionalEmbedding, TransformerDecoderStack, TransformerEncoderStack
 from keras_tfm.layers.decoder_cache import DecoderCache
 from keras_tfm.models.generation_mixin import Generated, Generates
 from keras_tfm.models.token_ids import CheckedTokenIds, check_token_ids
@@ -128,7 +128,7 @@ class Seq2SeqTransformer(CheckedTokenIds, Generates, Translates, keras.Model):
         target_embedding = source_embedding if is_joint else embedding(target_vocabulary_size, "target_embedding")
         encoder = TransformerEncoderStack(encoder_layers, name="encoder", **block)
         decoder = TransformerDecoderStack(decoder_layers, name="decoder", **block)
-        drop = [keras.layers.Dropout(dropout, dtype=dtype, name=f"{side}_dropout") for side in ("source", "target")]
+        drop = [Dropout(dropout, dtype=dtype, name=f"{side}_dropout") for side in ("source", "target")]
 
         source_ids = keras.Input((None,), dtype="int32", name="source_ids")
         target_ids = keras.Input((None,), dtype="int32", name="target_ids")

@@ -10,6 +10,8 @@ from keras import ops
 from keras_tfm import backend
 from keras_tfm.backend.kernel import Kernel
 from keras_tfm.ops.attention_request import AttentionRequest, ScoreDropout
+from keras_tfm.ops.block_attention import BLOCK
+from keras_tfm.ops.dense_attention import DENSE
 from keras_tfm.ops.masks import AttentionMask
 from keras_tfm.ops.reference_attention import REFERENCE
 from keras_tfm.ops.single_query import SINGLE_QUERY
@@ -135,12 +137,12 @@ def explain_attention(query, key, value, mask=None, **arguments):
 
 def explain_request(request):
     """As `explain_attention`, of an `AttentionRequest`."""
-    return [(kernel.name, kernel.why_not(request)) for kernel in kernels()]
+    return [(kernel.name, kernel.why_not(request) or kernel.why_rather_not(request)) for kernel in kernels()]
 
 
 def kernels():
     """The kernels of this backend, the preferred first; the reference is always last and serves every request."""
-    return (SLIDING_WINDOW, *backend.KERNELS, SINGLE_QUERY, REFERENCE)
+    return (SLIDING_WINDOW, *backend.KERNELS, SINGLE_QUERY, BLOCK, DENSE, REFERENCE)
 
 
 @contextlib.contextmanager
@@ -201,7 +203,7 @@ def _first_kernel(request):
         if forced not in (None, kernel.name):
             continue
         reason = kernel.why_not(request)
-        if reason is None:
+        if reason is None and (forced or kernel.why_rather_not(request) is None):
             return kernel
         if forced:
             raise ValueError(f"Kernel {kernel.name!r} cannot serve this request: {reason}.")

@@ -7,6 +7,7 @@ from typing import Any
 
 from keras import ops
 
+from keras_tfm.ops.dropout import dropout, keep_mask
 from keras_tfm.ops.masks import AttentionMask
 
 
@@ -16,11 +17,29 @@ class ScoreDropout:
 
     Args:
         apply: function of scores that returns them with some dropped and the others scaled up.
-        rate: the rate, where a kernel may draw by itself instead, from the backend's global generator; else `None`.
+        rate: the rate, if it is known.
+        is_seeded: whether no kernel may draw by itself instead, from the backend's global generator.
+        keep_mask: function of `shape` and `like` that draws which scores stay, see `keras_tfm.ops.dropout.keep_mask`;
+            `None` if only `apply` knows.
     """
 
     apply: Callable
     rate: float | None = None
+    is_seeded: bool = True
+    keep_mask: Callable | None = None
+
+    @classmethod
+    def of(cls, rate, seed_generator, seed):
+        """That of a layer with this rate, generator and `seed` argument; `None` for a rate of 0."""
+        if not rate:
+            return None
+        draws = {"rate": rate, "seed_generator": seed_generator}
+        return cls(
+            functools.partial(dropout, **draws),
+            rate,
+            is_seeded=seed is not None,
+            keep_mask=functools.partial(keep_mask, **draws) if rate < 1 else None,
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -39,7 +39,7 @@ def random_bits(keys, index, size, stream=0):
     Args:
         keys: int32 `[...]`, from `row_keys`.
         index: Python integer, int32 scalar or int32 like `keys`: the position in the sequence.
-        size: V, Python integer, how many numbers each key gets at an index.
+        size: V, Python integer or int32 scalar, how many numbers each key gets at an index.
         stream: Python integer >= 0; other streams are other numbers. Default 0.
 
     Returns:
@@ -64,7 +64,8 @@ def random_bits(keys, index, size, stream=0):
     [[-1237707148 -1081860460 -1784649106]
      [  812270739  -601657265 -1482071654]]
     """
-    size, stream = _check("size", size), _check("stream", stream)
+    size = size if hasattr(size, "dtype") else _check("size", size)
+    stream = _check("stream", stream)
     keys = ops.expand_dims(ops.cast(keys, "int32"), -1)
     index = ops.cast(index, "int32")
     index = ops.expand_dims(index, -1) if len(index.shape) else index

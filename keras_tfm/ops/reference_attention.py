@@ -57,11 +57,11 @@ def _visible(scores, mask):
 
 def _dot_logits(request):
     query = ops.transpose(request.query, (0, 2, 1, 3)) * ops.cast(request.scale, request.query.dtype)
-    return ops.cast(_grouped_matmul(query, ops.transpose(request.key, (0, 2, 3, 1))), "float32")
+    return ops.cast(grouped_matmul(query, ops.transpose(request.key, (0, 2, 3, 1))), "float32")
 
 
 def _weigh(weights, value):
-    return ops.transpose(_grouped_matmul(weights, ops.transpose(value, (0, 2, 1, 3))), (0, 2, 1, 3))
+    return ops.transpose(grouped_matmul(weights, ops.transpose(value, (0, 2, 1, 3))), (0, 2, 1, 3))
 
 
 def _softmax(logits):
@@ -76,7 +76,7 @@ def _softmax_with_sink(logits, sink):
     return exponentials / (ops.sum(exponentials, axis=-1, keepdims=True) + ops.exp(sink - largest))
 
 
-def _grouped_matmul(heads, shared):
+def grouped_matmul(heads, shared):
     """`heads [B, N, T, X]` times `shared [B, K, X, Y]`: each shared matrix serves N / K heads, and is not repeated."""
     num_heads, num_shared = heads.shape[1], shared.shape[1]
     if num_heads == num_shared:

@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 
 from keras_tfm import layers, ops
 from keras_tfm.layers.attention_parts import POSITIONS, SCORES
+from keras_tfm.ops.attention_request import AttentionRequest
 from tests import oracles
 from tests.numerics import randomize
 
 IS_THOROUGH = settings.get_current_profile_name() == "thorough"
-KERNELS = [name for name, reason in ops.explain_attention(*[np.zeros((1, 2, 2, 8), "float32")] * 3) if reason is None]
+_REQUEST = AttentionRequest(*[np.zeros((1, 2, 2, 8), "float32")] * 3, ops.AttentionMask())
+KERNELS = [kernel.name for kernel in ops.kernels() if kernel.why_not(_REQUEST) is None]  # liked best or not
 LAYOUT = [[i == j or (i + j) % 3 == 0 for j in range(6)] for i in range(6)]
 PATTERNS = {  # name: (pattern, the same as a rule of two positions)
     "dilated": (ops.Dilated(2, 2), lambda here, there: abs(here - there) in (0, 2)),

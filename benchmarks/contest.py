@@ -1,0 +1,75 @@
+"""What the benchmarks share: contestants take turns, and a table of their medians goes to a file of results."""
+
+import datetime
+import os
+import pathlib
+import platform
+import time
+
+import keras
+import numpy as np
+
+
+def take_turns(functions, rounds, warm_up=1):
+    """Seconds of each round by name; the first calls, which compile, are not counted."""
+    for function in functions.values():
+        for _ in range(warm_up):
+            function()
+    seconds = {name: [] for name in functions}
+    for _ in range(rounds):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def table(title, seconds, peers):
+    """A Markdown table of milliseconds: median, spread, and the ratio to each of the peers that took part."""
+    peers = [peer for peer in peers if peer in seconds]
+    lines = [
+        f"## {title}",
+        "",
+        f"| contestant | median ms | min-max ms | {' | '.join(f'× {peer}' for peer in peers)} |",
+        f"|---|---:|---:|{'---:|' * len(peers)}",
+    ]
+    for name, values in seconds.items():
+        median = np.median(values)
+        ratios = " | ".join(f"{median / np.median(seconds[peer]):.2f}" for peer in peers)
+        span = f"{1e3 * min(values):.1f}-{1e3 * max(values):.1f}"
+        lines.append(f"| {name} | {1e3 * median:.1f} | {span} | {ratios} |")
+    return "\n".join(lines) + "\n"
+
+
+def device():
+    """A short name of what Keras computes on, with the number of cores."""
+    backend = keras.backend.backend()
+    if backend == "torch":
+        import torch
+
+        if torch.cuda.is_available():
+            return torch.cuda.get_device_name().lower().replace(" ", "-")
+    if backend == "jax":
+        import jax
+
+        if jax.default_backend() == "gpu":
+            return jax.devices()[0].device_kind.lower().replace(" ", "-")
+    return f"cpu{len(os.sched_getaffinity(0))}"
+
+
+def versions():
+    """The versions that a table was made with."""
+    backend = keras.backend.backend()
+    module = __import__(backend)
+    return (
+        f"Keras {keras.__version__}, {backend} {module.__version__}, Python {platform.python_version()}, "
+        f"{platform.machine()}, {device()}, {datetime.date.today():%Y-%m}"
+    )
+
+
+def write(question, title, tables):
+    """Appends tables to the file of this device, month and question in `benchmarks/results`."""
+    name = f"{device()}-{datetime.date.today():%Y%m}-{question}.md"
+    path = pathlib.Path(__file__).parent / "results" / name
+    head = f"# {title}\n\n`python -m benchmarks.{question.replace('-', '_')} --write`; contestants take turns.\n"
+    path.write_text(f"{path.read_text() if path.exists() else head}\n{versions()}\n\n{tables}")

@@ -1,0 +1,73 @@
+"""Dropout whose mask costs next to nothing: a hash that compilers fuse, or few draws of the generator."""
+
+from keras import ops
+
+from keras_tfm import backend
+from keras_tfm.ops.counter_random import random_bits, row_keys
+
+
+def dropout(x, rate, seed_generator):
+    """Sets elements to zero at random, and scales the others so that the expected value stays.
+
+    Args:
+        x: float `[...]`.
+        rate: probability in [0, 1] of an element to be dropped; 1 drops all.
+        seed_generator: a `keras.random.SeedGenerator`, whose state moves on by one draw.
+
+    Returns:
+        As `x`.
+
+    Numerics:
+        See `keep_mask`.
+
+    Reference:
+        Srivastava et al. 2014, "Dropout: A Simple Way to Prevent Neural Networks from Overfitting".
+
+    Example:
+
+    >>> import keras
+    >>> dropped = dropout(keras.ops.ones((2, 1000)), 0.25, keras.random.SeedGenerator(0))
+    >>> sorted({round(float(value), 3) for value in keras.ops.convert_to_numpy(dropped).ravel()})
+    [0.0, 1.333]
+    """
+    if rate == 1:
+        return ops.zeros_like(x)
+    is_kept = keep_mask(ops.shape(x), rate, seed_generator, x)
+    return ops.where(is_kept, x * ops.cast(1 / (1 - rate), x.dtype), ops.zeros((), x.dtype))
+
+
+def keep_mask(shape, rate, seed_generator, like):
+    """Which elements dropout leaves.
+
+    Args:
+        shape: of the elements; sizes may be scalar tensors.
+        rate: probability in [0, 1) of an element to be dropped.
+        seed_generator: a `keras.random.SeedGenerator`, whose state moves on by one draw. On PyTorch one without a seed
+            leaves the draw to PyTorch's own generator.
+        like: a tensor on the device where the mask is wanted.
+
+    Returns:
+        bool `[*shape]`.
+
+    Numerics:
+        On JAX and TensorFlow an element's fate is a hash of the generator's seed, the number of the draw and the
+        element's place, exact to 2 ** -32: devices that hold parts of the elements draw their parts of one mask, and a
+        recomputation with the same state draws the same. PyTorch fuses no hash: there four elements share a word of its
+        generator, exact to 2 ** -17.
+
+    Example:
+
+    >>> import keras
+    >>> x = keras.ops.ones((2, 3))
+    >>> tuple(keep_mask(x.shape, 0.1, keras.random.SeedGenerator(0), like=x).shape)
+    (2, 3)
+    """
+    if backend.keep_mask is not None:
+        return backend.keep_mask(shape, rate, seed_generator, like)
+    seed, draw = ops.unstack(ops.cast(seed_generator.next(), "int32"))
+    *leading, size = shape
+    rows = 1
+    for length in leading:
+        rows = rows * length
+    bits = random_bits(row_keys(seed, rows), draw, size)
+    return ops.reshape(bits >= round(rate * 2**32) - 2**31, shape)

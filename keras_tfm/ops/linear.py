@@ -1,0 +1,38 @@
+"""The linear map of tokens, as one product of matrices."""
+
+import math
+
+from keras import ops
+
+from keras_tfm import backend
+
+
+def linear(x, kernel, bias=None, num_axes=1):
+    """Computes `x · kernel + bias` over the last axes of `x`.
+
+    Args:
+        x: float `[..., *inputs]`.
+        kernel: float `[*inputs, *outputs]`.
+        bias: float `[*outputs]`, or `None`.
+        num_axes: number of axes of the inputs. Defaults to 1.
+
+    Returns:
+        float `[..., *outputs]`.
+
+    Numerics:
+        All tokens are in one axis, so that the gradients too are plain products. On a CPU, PyTorch computes products of
+        float32 by oneDNN, which keeps the accuracy and is twice as fast as `torch.mm` on processors that its own
+        library was not made for.
+
+    Example:
+
+    >>> import keras
+    >>> tuple(linear(keras.ops.ones((2, 5, 8)), keras.ops.ones((8, 4, 3)), keras.ops.ones((4, 3))).shape)
+    (2, 5, 4, 3)
+    """
+    kernel = ops.convert_to_tensor(kernel)
+    inputs, outputs = kernel.shape[:num_axes], kernel.shape[num_axes:]
+    bias = None if bias is None else ops.reshape(bias, (-1,))
+    tokens = ops.reshape(x, (-1, math.prod(inputs)))
+    result = backend.linear(tokens, ops.reshape(kernel, (math.prod(inputs), math.prod(outputs))), bias)
+    return ops.reshape(result, (*ops.shape(x)[:-num_axes], *outputs))
