@@ -2,7 +2,7 @@
 
 import torch
 
-from keras_tfm.backend.torch_packing import can_pack
+from keras_tfm.backend.torch_linear import onednn, serves_onednn
 
 _TILE = 1 << 20  # logits whose softmax is taken at once on a CPU: they stay in its cache
 _BLOCK = 1 << 12  # classes of one product of oneDNN, which copies the kernel that it is given
@@ -99,7 +99,7 @@ def _take_tile(values, ids, rule, has_slopes):
 
 
 def _logits(features, matrix):
-    if not _is_packable(features):
+    if not serves_onednn(features):
         return torch.mm(features, matrix.t())
     logits = features.new_empty((len(features), len(matrix)))
     for part, block in zip(logits.split(_BLOCK, dim=1), matrix.split(_BLOCK), strict=True):
@@ -112,7 +112,7 @@ def _add_gradients(gradients, features, weights, rows, slopes, matrix, scale):
     if of_bias is not None:
         of_bias += scale * torch.mv(slopes.t(), (weights[:, 0] / scale).to(slopes.dtype)).float()
     weighted = (weights / scale * features).to(features.dtype)
-    if not _is_packable(slopes):
+    if not serves_onednn(slopes):
         if of_features is not None:
             of_features[rows] = torch.mm(slopes, matrix).float().mul_(weights)
         if of_matrix is not None and slopes.dtype == torch.float32:
@@ -138,21 +138,7 @@ def _turned_product(a, b, like):
 
 def _product(a, b):
     """`a [M, K]` times the transpose of `b [N, K]`."""
-    # From oneDNN, which takes from as long as MKL's `torch.mm` to 0.4 times as long, by the processor.
-    if _is_packable(a):
-        return torch.ops.mkldnn._linear_pointwise(_dense(a), _dense(b), None, "none", [], "")
-    return torch.mm(a, b.t())
-
-
-def _dense(a):
-    """`a` without gaps between its rows or columns: with gaps oneDNN takes a thousand times as long."""
-    if a.is_contiguous() or a.t().is_contiguous():
-        return a
-    return a.contiguous() if a.stride(0) > a.stride(1) else a.t().contiguous().t()
-
-
-def _is_packable(a):
-    return a.device.type == "cpu" and a.dtype == torch.float32 and can_pack()
+    return onednn(a, b) if serves_onednn(a) else torch.mm(a, b.t())
 
 
 def _scale(weights, dtype):

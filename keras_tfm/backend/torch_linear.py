@@ -20,9 +20,9 @@ def linear(x, kernel, bias):
 
 
 def _takes_onednn(a, b):
-    is_float = a.dtype == b.dtype == torch.float32 and a.device.type == b.device.type == "cpu"
-    is_large = is_float and a.shape[0] * a.shape[1] * b.shape[1] >= _SMALLEST
-    return is_large and can_pack() and not (is_recording() or torch.compiler.is_compiling() or _is_transformed())
+    if a.shape[0] * a.shape[1] * b.shape[1] < _SMALLEST or not (serves_onednn(a) and serves_onednn(b)):
+        return False
+    return not (is_recording() or torch.compiler.is_compiling() or _is_transformed())
 
 
 def _is_transformed():
@@ -48,9 +48,22 @@ class _Product(torch.autograd.Function):
 
 def _product(a, b, bias):
     if bias is None and a.shape[0] > b.shape[1] and not a.is_contiguous():
-        return _onednn(b.t(), a, None).t()  # oneDNN copies what it is given transposed: the smaller one
-    return _onednn(a, b.t(), bias)
+        return onednn(b.t(), a, None).t()  # oneDNN copies what it is given transposed: the smaller one
+    return onednn(a, b.t(), bias)
 
 
-def _onednn(a, transposed, bias):
-    return torch.ops.mkldnn._linear_pointwise(a, transposed, bias, "none", [], "")
+def serves_onednn(x):
+    """Whether oneDNN multiplies what is like `x`."""
+    return x.device.type == "cpu" and x.dtype == torch.float32 and can_pack()
+
+
+def onednn(a, b, bias=None):
+    """`a [M, K]` times the transpose of `b [N, K]`, plus `bias [N]`, without a gradient."""
+    return torch.ops.mkldnn._linear_pointwise(_dense(a), _dense(b), bias, "none", [], "")
+
+
+def _dense(a):
+    """`a` without gaps between its rows or columns: with gaps oneDNN takes a thousand times as long."""
+    if a.is_contiguous() or a.t().is_contiguous():
+        return a
+    return a.contiguous() if a.stride(0) > a.stride(1) else a.t().contiguous().t()

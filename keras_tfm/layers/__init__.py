@@ -37,6 +37,7 @@ from keras_tfm.layers.rotary_embedding import RotaryEmbedding
 from keras_tfm.layers.sine_position_encoding import SinePositionEncoding
 from keras_tfm.layers.stochastic_depth import StochasticDepth
 from keras_tfm.layers.talking_heads import TalkingHeads
+from keras_tfm.layers.tied_output_cross_entropy import TiedOutputCrossEntropy
 from keras_tfm.layers.token_and_position_embedding import TokenAndPositionEmbedding
 from keras_tfm.layers.token_dropout import TokenDropout
 from keras_tfm.layers.transformer_decoder import TransformerDecoder
@@ -82,6 +83,7 @@ __all__ = [
     "SinePositionEncoding",
     "StochasticDepth",
     "TalkingHeads",
+    "TiedOutputCrossEntropy",
     "TokenAndPositionEmbedding",
     "TokenDropout",
     "TransformerDecoder",
