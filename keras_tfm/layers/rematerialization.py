@@ -1,5 +1,7 @@
 """Rematerialization of blocks: what of a block is kept for the gradient, and what is computed again."""
 
+from keras import ops
+
 from keras_tfm import backend
 from keras_tfm.layers.block_function import BlockFunction
 
@@ -48,6 +50,7 @@ def call_rematerialized(block, x, arguments, kind, layer):
     values = [variable.value for variable in function.variables]
     x, rest, assigned, losses = rematerialize(function, kind)(values, x, function.floats)
     for place, value in assigned.items():
+        values[place] = ops.copy(values[place])  # PyTorch assigns in place: the old value is needed once more
         function.variables[place].assign(value)
     function.hand_losses_to(layer, losses)
     return x, rest

@@ -1,7 +1,6 @@
 """Blocks in a row as a loop with one body, which takes the time of one block to compile."""
 
 import keras
-from keras import ops
 
 from keras_tfm import backend
 from keras_tfm.layers.block_function import BlockFunction
@@ -44,7 +43,6 @@ class ScannedBlocks:
     def __init__(self, blocks, num_layers, arguments, rematerialization=None):
         self._function = BlockFunction(blocks[0], arguments)
         self._call = rematerialize(self._function, rematerialization, is_looped=True)
-        self._num_layers = num_layers
         self._num_blocks, self._num_passes = len(blocks), num_layers // len(blocks)
         self._columns = _columns(blocks)
         # Variables that all blocks share, as those of a position method, are not stacked. What a block assigns to them
@@ -63,46 +61,45 @@ class ScannedBlocks:
         """
         self._fixed = [column[0].value for column in self._columns]
         shared = {i: self._fixed[i] for i in self._shared_states}
-        own = {i: ops.stack([variable.value for variable in self._columns[i]]) for i in self._own}
-        scan = self._scan_blocks if self._own else self._scan_passes
-        carry, (rest, assigned, losses) = scan((x, shared), own)
-        for i, value in carry[1].items():
+        own = [{i: self._columns[i][b].value for i in self._own} for b in range(self._num_blocks)]
+        if self._num_blocks == 1:
+            (x, shared), output = self._all_passes((x, shared), {})
+            outputs = [output]
+        else:
+            (x, shared), outputs = backend.scan(self._all_passes, (x, shared), own, self._num_blocks)
+        for i, value in shared.items():
             self._columns[i][0].assign(value)
-        for i, values in assigned.items():
-            for variable, value in zip(self._columns[i], ops.unstack(values, self._num_blocks), strict=True):
-                variable.assign(value)
-        self._function.hand_losses_to(layer, [ops.sum(loss) for loss in losses])
-        rest = [ops.unstack(self._flat(each), self._num_layers) for each in rest]
-        return carry[0], [[each[i] for each in rest] for i in range(self._num_layers)]
+        for b, (_, assigned) in enumerate(outputs):
+            for i, value in assigned.items():
+                self._columns[i][b].assign(value)
+        passes = [each for of_block, _ in outputs for each in of_block]
+        self._function.hand_losses_to(
+            layer, [sum(losses) for losses in zip(*(losses for _, losses in passes), strict=True)]
+        )
+        return x, [rest for rest, _ in passes]
 
-    def _scan_blocks(self, carry, own):
-        body = self._pass if self._num_passes == 1 else self._scan_passes
-        return backend.scan(body, carry, own, self._num_blocks)
-
-    def _scan_passes(self, carry, own):
+    def _all_passes(self, carry, own):
         """All passes of one block, each with what the one before has assigned."""
+        if self._num_passes == 1:
+            carry, (each, assigned) = self._pass(carry, own)
+            return carry, ([each], assigned)
         states = {i: own[i] for i in self._own_states}
 
         def body(carry, _):
             carry, states = carry
-            carry, (rest, assigned, losses) = self._pass(carry, {**own, **states})
-            return (carry, {**states, **assigned}), (rest, losses)
+            carry, (each, assigned) = self._pass(carry, {**own, **states})
+            return (carry, {**states, **assigned}), each
 
-        (carry, after), (rest, losses) = backend.scan(body, (carry, states), {}, self._num_passes)
-        return carry, (rest, after, losses)
+        (carry, after), outputs = backend.scan(body, (carry, states), [{}] * self._num_passes, self._num_passes)
+        return carry, (outputs, after)
 
     def _pass(self, carry, own):
         x, shared = carry
-        values = [{**shared, **own}.get(i, fixed) for i, fixed in enumerate(self._fixed)]
+        given = {**shared, **own}
+        values = [given.get(i, fixed) for i, fixed in enumerate(self._fixed)]
         x, rest, assigned, losses = self._call(values, x, self._function.floats)
         of_shared = {i: assigned.pop(i, value) for i, value in shared.items()}
-        return (x, of_shared), (rest, assigned, losses)
-
-    def _flat(self, tensor):
-        """`[blocks, passes, ...]` as `[L, ...]`."""
-        if not self._own or self._num_passes == 1:
-            return tensor
-        return ops.reshape(tensor, (self._num_layers, *ops.shape(tensor)[2:]))
+        return (x, of_shared), ((rest, losses), assigned)
 
 
 def _columns(blocks):

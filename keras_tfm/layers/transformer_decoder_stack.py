@@ -17,7 +17,7 @@ class TransformerDecoderStack(TransformerStack):
         num_layers: L, how many blocks are passed through.
         intermediate_dim, num_heads, **block: as `TransformerDecoder` has them; every block gets the same, as in
             `TransformerEncoderStack`.
-        final_normalization, num_distinct_layers: as `TransformerEncoderStack`.
+        final_normalization, num_distinct_layers, layer_loop, rematerialization: as `TransformerEncoderStack`.
 
     Call arguments:
         decoder_sequence, encoder_sequence, decoder_padding_mask, decoder_attention_mask, encoder_padding_mask,

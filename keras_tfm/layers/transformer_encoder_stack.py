@@ -21,6 +21,15 @@ class TransformerEncoderStack(TransformerStack):
             kind, or none if their placement is `"post"`.
         num_distinct_layers: how many of the blocks have weights of their own: L / k passes in a row share each of k
             blocks; 1 is ALBERT, `None` means L.
+        layer_loop: `"unrolled"`, or `"scan"`: where the call is compiled on JAX and TensorFlow, the blocks are one loop
+            with one body, which keeps compile time low for many of them. Weights, their names and files are the
+            same; their values are copied into one array at each step. PyTorch, eager calls and calls with a cache run
+            the blocks one after another. `"scan"` needs blocks that are alike: no `stochastic_depth` unless
+            `num_distinct_layers` is 1, and a number of distinct layers that divides L.
+        rematerialization: what of a block is computed again for the gradient, to keep less in memory: `None` for
+            nothing; `"full"` for everything, only the inputs of blocks are kept; `"selective"` for everything but the
+            products with weights (JAX, PyTorch). What was dropped at random is dropped again. Calls with a cache keep
+            everything.
 
     Call arguments:
         inputs, padding_mask, attention_mask, training, return_attention_scores, segment_ids, positions, mask,
@@ -32,9 +41,14 @@ class TransformerEncoderStack(TransformerStack):
     Masking:
         As `TransformerEncoder`, in every block.
 
+    Raises:
+        ValueError: arguments contradict each other; in a call with `layer_loop="scan"`, the blocks have come to have
+            different variables.
+
     Reference:
         Vaswani et al. 2017, section 3.1; Lan et al. 2020, ALBERT, section 3.1 (shared blocks); Huang et al. 2016,
-        equation 4 (rates of stochastic depth).
+        equation 4 (rates of stochastic depth); Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost"
+        (rematerialization); Korthikanti et al. 2022, section 5 (selective).
 
     Example:
 
