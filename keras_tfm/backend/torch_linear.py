@@ -6,6 +6,7 @@ On a CPU PyTorch multiplies float32 by MKL, which runs at half speed on processo
 
 import torch
 
+from keras_tfm.backend import functional
 from keras_tfm.backend.torch_packing import can_pack
 from keras_tfm.backend.torch_recording import is_recording
 
@@ -16,7 +17,7 @@ def linear(x, kernel, bias):
     """`x [M, D]` times `kernel [D, F]` plus `bias [F]` or `None`."""
     if _takes_onednn(x, kernel):
         return _Product.apply(x, kernel, bias)
-    return torch.matmul(x, kernel) if bias is None else torch.addmm(bias, x, kernel)
+    return functional.linear(x, kernel, bias)
 
 
 def _takes_onednn(a, b):
