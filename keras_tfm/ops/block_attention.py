@@ -13,6 +13,7 @@ from keras import ops
 
 from keras_tfm import backend
 from keras_tfm.backend.kernel import Kernel
+from keras_tfm.ops.masks import AttentionMask
 from keras_tfm.ops.query_panels import query_panels
 from keras_tfm.ops.reference_attention import attend, grouped_matmul
 from keras_tfm.ops.request_cuts import attend_to_pieces, part, with_positions
@@ -120,15 +121,34 @@ def _map(function, pieces):
 def _attend(block, dtypes):
     """`[B, T, N, Hv]`."""
     key, value = (ops.cast(x, dtype) for x, dtype in zip((block.key, block.value), dtypes, strict=True))
+    query = block.query * ops.cast(block.scale, block.query.dtype)
+    if tuple(query.shape[:2]) == (1, 1) and _has_separate_heads(block):
+        return _attend_to_matrices(_with_dense_bias(block, dtypes), query[0, 0], key[0, 0], value[0, 0])
+    return attend(
+        _heads_last(block, dtypes),
+        lambda _: ops.cast(_product(query, key), "float32"),
+        lambda weights, _: ops.transpose(_product(weights, value), (0, 2, 1, 3)),
+    )[0]
 
-    def dot_logits(_):
-        query = block.query * ops.cast(block.scale, block.query.dtype)
-        return ops.cast(_product(query, key), "float32")
 
-    def weigh(weights, _):
-        return ops.transpose(_product(weights, value), (0, 2, 1, 3))
+def _attend_to_matrices(block, query, key, value):
+    """As `_attend`, of one head: XLA on a CPU takes a third longer over the same with axes of size 1."""
+    mask = block.mask.materialize(query.shape[0], key.shape[1])
+    output, _ = attend(
+        dataclasses.replace(
+            block,
+            value=value,
+            mask=AttentionMask(explicit=None if mask is None else _as_matrix(mask)),
+            biases=tuple(_as_matrix(bias) for bias in block.biases),
+        ),
+        lambda _: ops.cast(ops.matmul(query, key), "float32"),
+        lambda weights, _: ops.matmul(_as_matrix(weights), value),
+    )
+    return output[None, :, None]
 
-    return attend(_heads_last(block, dtypes), dot_logits, weigh)[0]
+
+def _as_matrix(x):
+    return ops.reshape(x, tuple(x.shape[-2:]))
 
 
 def _product(heads, shared):
