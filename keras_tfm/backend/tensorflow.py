@@ -48,7 +48,7 @@ def custom_gradient(forward, backward):
     """`forward` with the gradient `backward`; see `keras_tfm.backend.functional.custom_gradient`."""
 
     def run(*args):
-        given = [x for x in args if x is not None]
+        given = [tf.convert_to_tensor(x) for x in args if x is not None]
 
         @tf.custom_gradient
         def function(*given):

@@ -13,6 +13,7 @@ def linear_cross_entropy(features, kernel, bias, targets, weights, rule):
     they are computed, after a second pass over the logits, when they are asked for.
     """
     inputs = [features, kernel, weights] if bias is None else [features, kernel, weights, bias]
+    inputs = [tf.convert_to_tensor(x) for x in inputs]  # a variable would have to be handed to the gradient by name
 
     @tf.custom_gradient
     def run(*inputs):
