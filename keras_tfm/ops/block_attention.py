@@ -21,7 +21,7 @@ from keras_tfm.ops.request_cuts import attend_to_pieces, part, with_positions
 MEBIBYTE = 2**20
 # The size of all scores in float32 from which on blocks are preferred, by measurement (benchmarks/attention.py).
 BUDGET = {"jax": 16 * MEBIBYTE, "tensorflow": 256 * MEBIBYTE, "torch": 256 * MEBIBYTE}
-BLOCK_BYTES = 16 * MEBIBYTE  # of the scores of a block, where heads are computed together
+BLOCK_BYTES = 32 * MEBIBYTE  # of the scores of a block, where heads are computed together
 HEAD_BYTES = 4 * MEBIBYTE  # and where one after the other
 SMALLEST_BLOCK = 16  # queries
 
