@@ -12,7 +12,8 @@ from keras import tree
 def scan(body, carry, slices, length):
     """`body(carry, slice) -> (carry, outputs)` once for each slice; see `keras_tfm.backend.functional.scan`."""
     columns = list(zip(*(tree.flatten(each) for each in slices), strict=True))
-    stacked = [_stack_floats(column) if _is_float(column[0]) else jnp.stack(column) for column in columns]
+    floats = iter(_stack_floats([column for column in columns if _is_float(column[0])]))
+    stacked = [next(floats) if _is_float(column[0]) else jnp.stack(column) for column in columns]
     carry, outputs = jax.lax.scan(body, carry, tree.pack_sequence_as(slices[0], stacked), length)
     leaves = tree.flatten(outputs)
     integers = iter(_unstack([leaf for leaf in leaves if not _is_float(leaf)], length))
@@ -25,16 +26,16 @@ def _is_float(leaf):
 
 
 @jax.custom_vjp
-def _stack_floats(tensors):
-    return jnp.stack(tensors)
+def _stack_floats(columns):
+    return [jnp.stack(column) for column in columns]
 
 
-def _stack_forward(tensors):
-    return jnp.stack(tensors), None
+def _stack_forward(columns):
+    return _stack_floats(columns), None
 
 
 def _stack_backward(_, upstream):
-    return (tuple(_unstack([upstream], upstream.shape[0])[0]),)
+    return ([tuple(column) for column in _unstack(upstream, upstream[0].shape[0])] if upstream else [],)
 
 
 _stack_floats.defvjp(_stack_forward, _stack_backward)

@@ -36,10 +36,10 @@ def scan(body, carry, slices, length):
     loop = (
         tf.constant(0),
         leaves,
-        [  # the last one is taken first
-            _ops.TensorListFromTensor(tensor=_stack(column[::-1]), element_shape=_shape(spec.shape))
-            for column, spec in zip(columns, slice_specs, strict=True)
-        ],
+        [
+            _ops.TensorListFromTensor(tensor=stacked, element_shape=_shape(spec.shape))
+            for stacked, spec in zip(_stack([column[::-1] for column in columns]), slice_specs, strict=True)
+        ],  # the last one is taken first
         [_ops.EmptyTensorList(max_num_elements=length, **_element(spec)) for spec in specs],
     )
     _, leaves, _, results = tf.while_loop(lambda i, *_: i < length, step, loop, maximum_iterations=length)
@@ -53,23 +53,36 @@ def scan(body, carry, slices, length):
 
 def _unstack(tensor, spec, length):
     is_plain = spec.dtype.is_floating or not spec.shape.is_fully_defined()
-    return tf.unstack(tensor, length) if is_plain else _pick(tensor, spec.shape, length)
+    return tf.unstack(tensor, length) if is_plain else _pick(tensor, spec.shape, _places(tensor, length))
 
 
-def _stack(tensors):
-    if not tensors[0].dtype.is_floating:
-        return tf.stack(tensors)
+def _stack(columns):
+    """Each column as one tensor."""
+    if not columns:
+        return []
+    length = len(columns[0])
 
     @tf.custom_gradient
     def stack(*tensors):
-        return tf.stack(tensors), lambda upstream: _pick(upstream, tensors[0].shape, len(tensors))
+        def gradient(*upstream):
+            floats = [x for x in upstream if x is not None and x.dtype.is_floating]
+            places = _places(floats[0], length)
+            shapes = [column[0].shape for column in columns]
+            is_float = [column[0].dtype.is_floating for column in columns]
+            each = [
+                _pick(x, shape, places) if has_gradient else [None] * length
+                for x, shape, has_gradient in zip(upstream, shapes, is_float, strict=True)
+            ]
+            return [x for column in each for x in column]
 
-    return stack(*tensors)
+        return [tf.stack(tensors[i : i + length]) for i in range(0, len(tensors), length)], gradient
+
+    return stack(*(tensor for column in columns for tensor in column))
 
 
-def _pick(tensor, shape, length):
+def _pick(tensor, shape, places):
     """The elements along the first axis, each of a known shape."""
-    begins = [[i] + [0] * len(shape) for i in _places(tensor, length)]
+    begins = [[i] + [0] * len(shape) for i in places]
     return [tf.reshape(tf.slice(tensor, begin, [1, *shape]), shape) for begin in begins]
 
 
