@@ -215,6 +215,7 @@ def _small_layers():
     yield _layer(where, "PositionEmbedding(interpolation)", stretched, X)
     yield _layer(where, "SinePositionEncoding", layers.SinePositionEncoding, X)
     yield _layer(where, "CharacterEmbedding", lambda: layers.CharacterEmbedding(11, 13), IDS[..., None] + [[[0, -1]]])
+    yield _layer(where, "Dropout", lambda: layers.Dropout(0.3), X)
     yield _layer(where, "TokenDropout", lambda: layers.TokenDropout(0.3), IDS)
     yield _layer(where, "AttachMask", layers.AttachMask, X, REAL, kind="list")
     yield _layer(where, "MaskedMean", layers.MaskedMean, X)

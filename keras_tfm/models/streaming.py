@@ -5,9 +5,9 @@ import os.path
 import numpy as np
 from keras import ops, tree
 
+from keras_tfm import generation
 from keras_tfm.generation import get_strategy
 from keras_tfm.generation.step_protocol import check_ids, check_integer
-from keras_tfm.generation.streamed_search import StreamedSearch
 
 _BROKEN = "\N{REPLACEMENT CHARACTER}"
 
@@ -62,7 +62,7 @@ class Streams:
 
         def make(compiled):
             read = compiled(lambda *inputs: self._read_prompts(*inputs, max_length, cache))
-            return read, StreamedSearch(strategy, self._step(width, max_length), compiled=compiled, **options)
+            return read, generation.StreamedSearch(strategy, self._step(width, max_length), compiled=compiled, **options)
 
         read, streamed = self._kept(("stream", width, strategy, *options.values(), cache), make)
         state = read(*tree.map_structure(ops.convert_to_tensor, (prompts.tokens, prompts.starts, source)))

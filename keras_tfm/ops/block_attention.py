@@ -19,8 +19,7 @@ from keras_tfm.ops.reference_attention import attend, grouped_matmul
 from keras_tfm.ops.request_cuts import attend_to_pieces, part, with_positions
 
 MEBIBYTE = 2**20
-# The size of all scores in float32 from which on blocks are preferred, by measurement (benchmarks/attention.py).
-BUDGET = {"jax": 16 * MEBIBYTE, "tensorflow": 256 * MEBIBYTE, "torch": 256 * MEBIBYTE}
+BUDGET = 256 * MEBIBYTE  # of all scores in float32: beyond it blocks are preferred
 BLOCK_BYTES = 32 * MEBIBYTE  # of the scores of a block, where heads are computed together
 HEAD_BYTES = 4 * MEBIBYTE  # and where one after the other
 SMALLEST_BLOCK = 16  # queries
@@ -37,10 +36,9 @@ def _why_not(request):
 
 
 def _why_rather_not(request):
-    budget = BUDGET.get(keras.backend.backend(), 256 * MEBIBYTE)
     size = request.query.shape[1] * _row_bytes(request)
-    if size <= budget:
-        return f"the scores take {size / MEBIBYTE:.3g} MiB of a budget of {budget / MEBIBYTE:.3g}"
+    if size <= BUDGET:
+        return f"the scores take {size / MEBIBYTE:.3g} MiB of a budget of {BUDGET / MEBIBYTE:.3g}"
     return None
 
 
