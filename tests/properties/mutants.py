@@ -15,7 +15,7 @@ import tempfile
 ROOT = pathlib.Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "mutants.md"
 MASKS, REFERENCE, WINDOWS = "ops/masks.py", "ops/reference_attention.py", "ops/sliding_window.py"
-LAYER, ATTENTION = "layers/multi_head_attention.py", "ops/attention.py"
+DENSE, LAYER, ATTENTION = "ops/dense_attention.py", "layers/multi_head_attention.py", "ops/attention.py"
 
 # (what is broken, file, text, what takes its place, file of tests that must fail)
 MUTANTS = [
@@ -45,8 +45,8 @@ MUTANTS = [
      'logits - 8.0 * ops.cast(ops.logical_not(mask), "float32")', "past_does_not_see_the_future"),
     ("the softmax over the queries", REFERENCE, "ops.softmax(logits, axis=-1)", "ops.softmax(logits, axis=-2)",
      "past_does_not_see_the_future"),
-    ("heads transposed", REFERENCE, "output = ops.transpose(_grouped_matmul(weights, value), (0, 2, 1, 3))",
-     "output = ops.transpose(_grouped_matmul(weights, value)[:, ::-1], (0, 2, 1, 3))", "kernels_equal_reference"),
+    ("heads transposed", REFERENCE, "(0, 2, 1, 3))), (0, 2, 1, 3))",
+     "(0, 2, 1, 3)))[:, ::-1], (0, 2, 1, 3))", "kernels_equal_reference"),
     ("scores after dropout", REFERENCE, "return output, scores if", "return output, weights if",
      "scores_change_nothing"),
     ("the sink left out of the sum", REFERENCE, " + ops.exp(sink - largest))", ")", "layer_equals_reference"),
@@ -64,17 +64,22 @@ MUTANTS = [
      "adversarial_padding"),
     ("keys not rotated", LAYER, "self._place(self._axes.fold(self._key_dense(key)), self.key_norm, places.of_new_keys)",
      "self._axes.fold(self._key_dense(key))", "layer_equals_reference"),
-    ("cached keys rotated from 0", "layers/token_positions.py", "query_positions, index)", "query_positions, 0)",
+    ("cached keys rotated from 0", "layers/token_positions.py", "query_positions, start, slots)",
+     "query_positions, 0, slots)",
      "cached_equals_full"),
     ("the implicit mask of values ignored", LAYER, '("value_mask", value_mask), ', "", "padding_does_not_matter"),
     ("query padding ignored", LAYER, "query_padding=self._axes.fold_padding(query_padding, query),",
      "query_padding=None,", "no_mask_is_lost"),
-    ("the cache written one too far", "ops/kv_cache.py", "start = (0, index, 0, 0)", "start = (0, index + 1, 0, 0)",
+    ("the cache written one too far", "ops/kv_cache.py", "write_slice(leaf, new, 1, index)", "write_slice(leaf, new, 1, index + 1)",
      "cached_equals_full"),
     ("a gate on the wrong input", LAYER, "self._gate_dense(query)", "self._gate_dense(ops.flip(query, 1))",
      "past_does_not_see_the_future"),
     ("windows without the block before", WINDOWS, "self._blocks(x, 1, after, batch)",
      "self._blocks(x, 0, after, batch)", "../ops/test_sliding_window"),
+    ("the slope of a row forgotten", DENSE, "(slopes - common)", "slopes", "kernels_equal_reference"),
+    ("the gradient of a cap forgotten", DENSE, "slopes if capped is None else slopes", "slopes if True else slopes",
+     "kernels_equal_reference"),
+    ("blocks that see one key less", "ops/query_panels.py", "last = min(last, farthest + 1)", "last = min(last, farthest)", "kernels_equal_reference"),
     ("the encoder's implicit mask dropped", "layers/transformer_encoder.py",
      "implicit_mask = all_of([mask, inputs_mask])", "implicit_mask = None", "padding_does_not_matter"),
 ]  # fmt: skip
