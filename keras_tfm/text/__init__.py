@@ -5,6 +5,9 @@ from keras_tfm.text.checks import DataReport, Finding, check_labels, check_paral
 from keras_tfm.text.classification_batches import ClassificationBatches
 from keras_tfm.text.columns import TaggedSentence, read_columns, read_conllu
 from keras_tfm.text.corpora import CorpusError, read_lines, read_pairs, read_parallel
+from keras_tfm.text.packed_batches import PackedBatches
+from keras_tfm.text.packed_translation_batches import PackedTranslationBatches
+from keras_tfm.text.packing import pack
 from keras_tfm.text.resumable import ResumableDataset
 from keras_tfm.text.subword import SubwordTokenizer
 from keras_tfm.text.tagging_batches import TaggingBatches
@@ -17,6 +20,8 @@ __all__ = [
     "CorpusError",
     "DataReport",
     "Finding",
+    "PackedBatches",
+    "PackedTranslationBatches",
     "ResumableDataset",
     "SequenceBatches",
     "SubwordTokenizer",
@@ -27,6 +32,7 @@ __all__ = [
     "check_labels",
     "check_parallel",
     "check_token_ids",
+    "pack",
     "read_columns",
     "read_conllu",
     "read_lines",
