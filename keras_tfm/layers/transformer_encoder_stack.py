@@ -29,7 +29,7 @@ class TransformerEncoderStack(TransformerStack):
         rematerialization: what of a block is computed again for the gradient, to keep less in memory: `None` for
             nothing; `"full"` for everything, only the inputs of blocks are kept; `"selective"` for everything but the
             products with weights (JAX, PyTorch). What was dropped at random is dropped again. Calls with a cache keep
-            everything. On JAX on a CPU it saves memory with `layer_loop="scan"` only: XLA undoes it elsewhere.
+            everything. Measured on JAX on a CPU, it saved memory with `layer_loop="scan"` only.
 
     Call arguments:
         inputs, padding_mask, attention_mask, training, return_attention_scores, segment_ids, positions, mask,
