@@ -4,6 +4,7 @@ import keras
 
 from keras_tfm.layers import PositionalEmbedding, TransformerDecoderStack
 from keras_tfm.models.generation_mixin import Generates
+from keras_tfm.models.packed_inputs import PackedInputs
 from keras_tfm.models.token_ids import CheckedTokenIds
 from keras_tfm.models.translating import Completes
 
@@ -30,10 +31,14 @@ class CausalLM(CheckedTokenIds, Generates, Completes, keras.Model):
         tie_weights: whether the head is the embedding matrix.
         mask_zero: whether id 0 is padding, which is never generated then.
         end_id: id that ends a text, or `None`.
+        packed: whether rows hold several texts, as `keras_tfm.text.PackedBatches` has them; then the inputs are a dict
+            of `"token_ids"`, `"segment_ids"` and `"positions"`. The weights are the same, and `generate` and `score`
+            take what they always take. Defaults to `False`.
         **kwargs: `keras.Model` arguments.
 
     Call arguments:
-        inputs: int `[B, T]`.
+        inputs: int `[B, T]`; if `packed` a dict of `"token_ids"`, `"segment_ids"` (a text sees itself alone) and
+            `"positions"` (counted from 0 in each text), int `[B, T]`.
 
     Returns:
         logits `[B, T, V]` of the ids that follow.
@@ -80,6 +85,7 @@ class CausalLM(CheckedTokenIds, Generates, Completes, keras.Model):
         tie_weights=True,
         mask_zero=False,
         end_id=None,
+        packed=False,
         dtype=None,
         **kwargs,
     ):
@@ -113,12 +119,13 @@ class CausalLM(CheckedTokenIds, Generates, Completes, keras.Model):
             dtype=dtype,
             name="embedding",
         )
-        decoder = TransformerDecoderStack(
-            num_layers, position=None if absolute == position else position, name="decoder", **block
-        )
-        token_ids = keras.Input((None,), dtype="int32", name="token_ids")
-        logits = embedding(decoder(embedding(token_ids)), reverse=True)
-        super().__init__(inputs=token_ids, outputs=logits, **kwargs)
+        relative = None if absolute == position else position
+        decoder = TransformerDecoderStack(num_layers, position=relative, name="decoder", **block)
+        token_ids, more = keras.Input((None,), dtype="int32", name="token_ids"), PackedInputs(packed)
+        x = embedding(token_ids, positions=more.positions)
+        x = decoder(x, segment_ids=more.segment_ids, positions=more.positions_of_attention(relative))
+        inputs = {"token_ids": token_ids, **more.named} if packed else token_ids
+        super().__init__(inputs=inputs, outputs=embedding(x, reverse=True), **kwargs)
 
         self.dtype_policy = dtype
         self.embedding, self.decoder = embedding, decoder
@@ -137,6 +144,7 @@ class CausalLM(CheckedTokenIds, Generates, Completes, keras.Model):
             "tie_weights": tie_weights,
             "mask_zero": mask_zero,
             "end_id": end_id,
+            "packed": packed,
         }
         if absolute == position:
             self._config["position"] = position

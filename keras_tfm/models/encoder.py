@@ -13,6 +13,7 @@ from keras_tfm.layers import (
     TokenDropout,
     TransformerEncoderStack,
 )
+from keras_tfm.models.packed_inputs import PackedInputs
 from keras_tfm.models.token_ids import CheckedTokenIds
 
 
@@ -38,8 +39,12 @@ class EncoderModel(CheckedTokenIds, keras.Model):
         unknown_id: id of unknown tokens. Defaults to 3.
         position: `"sinusoidal"`, `"learned"`, `"rope"`, or `None` for a set without order.
         sequence_length: the most positions that learned positions have.
+        packed: whether rows hold several sequences, as `keras_tfm.text.PackedBatches` has them; gives the model inputs
+            `"segment_ids"` and `"positions"` int `[B, T]`. The weights are the same. Defaults to `False`.
         **kwargs: `keras.Model` arguments.
     """
+
+    can_be_packed = True
 
     def __init__(
         self,
@@ -63,6 +68,7 @@ class EncoderModel(CheckedTokenIds, keras.Model):
         unknown_id=3,
         position="sinusoidal",
         sequence_length=512,
+        packed=False,
         dtype=None,
         **kwargs,
     ):
@@ -71,6 +77,11 @@ class EncoderModel(CheckedTokenIds, keras.Model):
         if position not in ("sinusoidal", "learned", "rope", None):
             raise ValueError(
                 f"`position` must be 'sinusoidal', 'learned', 'rope' or None. Received: position={position!r}"
+            )
+        if packed and not self.can_be_packed:
+            raise ValueError(
+                f"`packed` needs an output for each token, which {type(self).__name__} does not have. "
+                f"Received: packed={packed}"
             )
         dtype = keras.dtype_policies.get(dtype)
         block = dict(
@@ -115,18 +126,20 @@ class EncoderModel(CheckedTokenIds, keras.Model):
                 "One of `vocabulary_size`, `character_vocabulary_size` and `feature_dim` must be given. "
                 "Received: all None"
             )
+        more = PackedInputs(packed)
+        inputs |= more.named
         absolute = {
-            "sinusoidal": lambda: SinePositionEncoding(dtype=dtype, name="positions"),
-            "learned": lambda: PositionEmbedding(sequence_length, dtype=dtype, name="positions"),
+            "sinusoidal": lambda: SinePositionEncoding(dtype=dtype, name="position_embedding"),
+            "learned": lambda: PositionEmbedding(sequence_length, dtype=dtype, name="position_embedding"),
         }.get(position)
         if absolute is not None:
-            parts.append(absolute()(parts[0]))
+            parts.append(absolute()(parts[0], positions=more.positions))
         x = keras.layers.Add(dtype=dtype, name="embedding")(parts) if len(parts) > 1 else parts[0]
         x = Dropout(dropout, dtype=dtype, name="embedding_dropout")(x)
-        encoder = TransformerEncoderStack(
-            num_layers, position="rope" if position == "rope" else None, name="encoder", **block
-        )
-        outputs = self.head(encoder(x), num_classes, dtype)
+        relative = "rope" if position == "rope" else None
+        encoder = TransformerEncoderStack(num_layers, position=relative, name="encoder", **block)
+        x = encoder(x, segment_ids=more.segment_ids, positions=more.positions_of_attention(relative))
+        outputs = self.head(x, num_classes, dtype)
         super().__init__(inputs=inputs if len(inputs) > 1 else next(iter(inputs.values())), outputs=outputs, **kwargs)
 
         self.dtype_policy = dtype
@@ -147,6 +160,7 @@ class EncoderModel(CheckedTokenIds, keras.Model):
             "unknown_id": unknown_id,
             "position": position,
             "sequence_length": sequence_length,
+            "packed": packed,
         }
 
     def head(self, encoded, num_classes, dtype):
@@ -199,6 +213,8 @@ class SequenceClassifier(EncoderModel):
     >>> tuple(model({"features": frames, "padding_mask": np.ones((2, 6), bool)}).shape)
     (2, 3)
     """
+
+    can_be_packed = False
 
     def head(self, encoded, num_classes, dtype):
         """The masked mean, then one dense layer."""

@@ -1,7 +1,5 @@
 """The Transformer of the paper: an encoder, a decoder, and translation by either search."""
 
-import math
-
 import keras
 import numpy as np
 from keras import ops
@@ -10,7 +8,9 @@ from keras_tfm.generation import get_strategy
 from keras_tfm.layers import Dropout, PositionalEmbedding, TransformerDecoderStack, TransformerEncoderStack
 from keras_tfm.layers.decoder_cache import DecoderCache
 from keras_tfm.models.generation_mixin import Generated, Generates
-from keras_tfm.models.token_ids import CheckedTokenIds, check_token_ids
+from keras_tfm.models.packed_inputs import PackedInputs
+from keras_tfm.models.source_rows import pad_sources
+from keras_tfm.models.token_ids import CheckedTokenIds
 from keras_tfm.models.translating import Translates
 
 
@@ -32,11 +32,14 @@ class Seq2SeqTransformer(CheckedTokenIds, Generates, Translates, keras.Model):
         position: `"sinusoidal"`, `"learned"`, or `"rope"` for rotary positions inside self-attention.
         sequence_length: the most positions that learned positions have.
         start_id, end_id: ids that begin and end a target. Id 0 is padding.
+        packed: whether rows hold several pairs, as `keras_tfm.text.PackedTranslationBatches` has them. The weights are
+            the same, and `generate`, `decode` and `score` take what they always take. Defaults to `False`.
         **kwargs: `keras.Model` arguments.
 
     Call arguments:
         inputs: dict of `"source_ids"` int `[B, S]` and `"target_ids"` int `[B, T]`, the target shifted right: it
-            begins with `start_id`.
+            begins with `start_id`. If `packed`, also `"source_segment_ids"`, `"source_positions"`,
+            `"target_segment_ids"` and `"target_positions"`: a target sees itself and the source of its own segment.
 
     Returns:
         logits `[B, T, V]`.
@@ -81,6 +84,7 @@ class Seq2SeqTransformer(CheckedTokenIds, Generates, Translates, keras.Model):
         sequence_length=512,
         start_id=1,
         end_id=2,
+        packed=False,
         dtype=None,
         **kwargs,
     ):
@@ -132,10 +136,21 @@ class Seq2SeqTransformer(CheckedTokenIds, Generates, Translates, keras.Model):
 
         source_ids = keras.Input((None,), dtype="int32", name="source_ids")
         target_ids = keras.Input((None,), dtype="int32", name="target_ids")
-        memory = encoder(drop[0](source_embedding(source_ids)))
-        hidden = decoder(drop[1](target_embedding(target_ids)), memory)
-        logits = target_embedding(hidden, reverse=True)
-        super().__init__(inputs={"source_ids": source_ids, "target_ids": target_ids}, outputs=logits, **kwargs)
+        source, target = PackedInputs(packed, "source_"), PackedInputs(packed, "target_")
+        memory = encoder(
+            drop[0](source_embedding(source_ids, positions=source.positions)),
+            segment_ids=source.segment_ids,
+            positions=source.positions_of_attention(relative),
+        )
+        hidden = decoder(
+            drop[1](target_embedding(target_ids, positions=target.positions)),
+            memory,
+            segment_ids=target.segment_ids,
+            encoder_segment_ids=source.segment_ids,
+            positions=target.positions_of_attention(relative),
+        )
+        inputs = {"source_ids": source_ids, **source.named, "target_ids": target_ids, **target.named}
+        super().__init__(inputs=inputs, outputs=target_embedding(hidden, reverse=True), **kwargs)
 
         self.dtype_policy = dtype
         self.source_embedding, self.target_embedding = source_embedding, target_embedding
@@ -155,6 +170,7 @@ class Seq2SeqTransformer(CheckedTokenIds, Generates, Translates, keras.Model):
             "sequence_length": sequence_length,
             "start_id": start_id,
             "end_id": end_id,
+            "packed": packed,
         }
 
     def encode(self, source):
@@ -235,7 +251,7 @@ class Seq2SeqTransformer(CheckedTokenIds, Generates, Translates, keras.Model):
 
     def _starts(self, source_ids, prefix):
         """What targets begin with, and what `encode` takes."""
-        source_ids = self._pad_sources(source_ids)
+        source_ids = pad_sources(source_ids, self.token_id_limits["source_ids"], self.max_positions)
         prefix = [()] * len(source_ids) if prefix is None else prefix
         if len(prefix) != len(source_ids):
             raise ValueError(
@@ -243,24 +259,6 @@ class Seq2SeqTransformer(CheckedTokenIds, Generates, Translates, keras.Model):
                 f"Received: {len(prefix)} prefixes, {len(source_ids)} sources"
             )
         return [[self.start_id, *each] for each in prefix], (source_ids,)
-
-    def _pad_sources(self, source_ids):
-        """int32 `[B, S]` with S a multiple of 8: few lengths, so that few programs are compiled."""
-        if not isinstance(source_ids, np.ndarray) and len({len(row) for row in source_ids}) > 1:
-            longest = max(len(row) for row in source_ids)
-            source_ids = [[*row, *[0] * (longest - len(row))] for row in source_ids]
-        source_ids = np.asarray(source_ids, "int32")
-        if source_ids.ndim != 2:
-            raise ValueError(f"`source_ids` must be [B, S]. Received: source_ids.shape={source_ids.shape}")
-        check_token_ids("source_ids", source_ids, self.token_id_limits["source_ids"])
-        length = source_ids.shape[1]
-        if self.max_positions is not None and length > self.max_positions:
-            raise ValueError(
-                f"Sources must be within the {self.max_positions} learned positions. "
-                f"Received: source_ids.shape={source_ids.shape}"
-            )
-        padded_length = min(length + -length % 8, self.max_positions or math.inf)
-        return np.pad(source_ids, ((0, 0), (0, padded_length - length)))
 
     def decode(self, source_ids, *, max_length, num_beams=1, length_penalty=0.6):
         """The best translation of each source by greedy or beam search: `generate` in its simplest form.
