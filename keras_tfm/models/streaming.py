@@ -62,7 +62,8 @@ class Streams:
 
         def make(compiled):
             read = compiled(lambda *inputs: self._read_prompts(*inputs, max_length, cache))
-            return read, generation.StreamedSearch(strategy, self._step(width, max_length), compiled=compiled, **options)
+            step = self._step(width, max_length)
+            return read, generation.StreamedSearch(strategy, step, compiled=compiled, **options)
 
         read, streamed = self._kept(("stream", width, strategy, *options.values(), cache), make)
         state = read(*tree.map_structure(ops.convert_to_tensor, (prompts.tokens, prompts.starts, source)))

@@ -138,9 +138,7 @@ LAYERS = {
 }
 
 
-@pytest.mark.parametrize(
-    "name, dtype", [*((name, "float32") for name in LAYERS), ("t5", "mixed_bfloat16")]
-)
+@pytest.mark.parametrize("name, dtype", [*((name, "float32") for name in LAYERS), ("t5", "mixed_bfloat16")])
 def test_all_weights_of_a_layer_have_their_gradients(name, dtype):
     """Also those in functions, whose values and dtypes are set while the layer is called, not when gradients are."""
     rng = np.random.default_rng(0)
