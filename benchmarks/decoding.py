@@ -9,19 +9,15 @@ benchmarks/results. Needs keras_hub, transformers and torch for the peers; those
 """
 
 import argparse
-import datetime
-import os
-import pathlib
-import platform
 import resource
 import subprocess
 import sys
-import time
 from typing import NamedTuple
 
 import keras
 import numpy as np
 
+from benchmarks import contest
 from keras_tfm import backend, models
 
 
@@ -180,19 +176,6 @@ def contestants(setting, strategy):
     return made
 
 
-def measure(functions, rounds):
-    """Seconds of each round by name, the contestants taking turns; the first call, which compiles, is not counted."""
-    for function in functions.values():
-        function()
-    seconds = {name: [] for name in functions}
-    for _ in range(rounds):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            function()
-            seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
 def peak_memory(name, strategy):
     """MB that decoding adds to the peak memory of a process, measured in one of its own."""
     command = [sys.executable, "-m", "benchmarks.decoding", "--strategies", strategy, "--peak-of", name]
@@ -212,7 +195,7 @@ def print_peak(setting, strategy, name):
 def report(setting, strategy, rounds, memory=False):
     """A Markdown table: tokens a second by the median, spread, ratios, cache and peak memory."""
     made = contestants(setting, strategy)
-    seconds = measure({name: function for name, (function, _) in made.items()}, rounds)
+    seconds = contest.take_turns({name: function for name, (function, _) in made.items()}, rounds)
     medians = {name: np.median(values) for name, values in seconds.items()}
     lines = [
         f"## {keras.backend.backend()}, {strategy}{f' of {setting.num_beams}' if strategy == 'beam' else ''}",
@@ -250,16 +233,7 @@ def main():
     tables = [report(setting, strategy, arguments.rounds, arguments.memory) for strategy in arguments.strategies]
     print("\n".join(tables))
     if arguments.write:
-        write("\n".join(tables))
-
-
-def write(tables):
-    """Appends to the file of this machine and month."""
-    name = f"cpu{len(os.sched_getaffinity(0))}-{datetime.date.today():%Y%m}-decoding.md"
-    path = pathlib.Path(__file__).parent / "results" / name
-    versions = f"Keras {keras.__version__}, Python {platform.python_version()}, {platform.machine()}"
-    head = f"# Decoding\n\n`python -m benchmarks.decoding --memory --write`, {versions}.\n"
-    path.write_text((path.read_text() if path.exists() else head) + "\n" + tables)
+        contest.write("decoding", "Decoding", "\n".join(tables))
 
 
 if __name__ == "__main__":

@@ -10,19 +10,16 @@ benchmarks/results.
 """
 
 import argparse
-import datetime
-import os
 import pathlib
-import platform
 import resource
 import subprocess
 import sys
-import time
 from typing import NamedTuple
 
 import keras
 import numpy as np
 
+from benchmarks import contest
 from keras_tfm import ops
 
 
@@ -109,15 +106,7 @@ def measure(setting, num_classes, rounds):
     """Seconds of each round by name, the contestants taking turns."""
     arrays = setting.arrays(num_classes)
     steps = {name: make_step(loss, xla, arrays) for name, (loss, xla) in contestants().items()}
-    for step in steps.values():
-        step()
-    seconds = {name: [] for name in steps}
-    for _ in range(rounds):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            seconds[name].append(time.perf_counter() - start)
-    return seconds
+    return contest.take_turns(steps, rounds)
 
 
 def peak_memory(setting, num_classes, name):
@@ -178,16 +167,7 @@ def main():
     table = report(setting, arguments.vocabularies, arguments.rounds, not arguments.no_memory)
     print(table)
     if arguments.write:
-        write(table)
-
-
-def write(table):
-    """Appends to the file of this machine and month."""
-    name = f"cpu{len(os.sched_getaffinity(0))}-{datetime.date.today():%Y%m}-linear-cross-entropy.md"
-    path = pathlib.Path(__file__).parent / "results" / name
-    versions = f"Keras {keras.__version__}, Python {platform.python_version()}, {platform.machine()}"
-    head = f"# Linear cross-entropy\n\n`python -m benchmarks.linear_cross_entropy --write`, {versions}.\n"
-    path.write_text((path.read_text() if path.exists() else head) + "\n" + table)
+        contest.write("linear-cross-entropy", "Linear cross-entropy", table)
 
 
 if __name__ == "__main__":

@@ -7,15 +7,12 @@ One layer, batch 1, 4 heads of 32, causal, forward and backward; `--write` puts 
 
 import argparse
 import contextlib
-import datetime
-import os
-import pathlib
-import platform
-import time
+import functools
 
 import keras
 import numpy as np
 
+from benchmarks import contest
 from keras_tfm import layers, ops
 
 NUM_HEADS, KEY_DIM = 4, 32
@@ -72,14 +69,7 @@ def measure(length, window, rounds):
     for name, (layer, kernel) in contestants(window).items():
         layer(x, x)
         steps[name] = make_step(layer, kernel)
-        steps[name](x)
-    seconds = {name: [] for name in steps}
-    for _ in range(rounds):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step(x)
-            seconds[name].append(time.perf_counter() - start)
-    return seconds
+    return contest.take_turns({name: functools.partial(step, x) for name, step in steps.items()}, rounds)
 
 
 def report(lengths, window, rounds):
@@ -111,12 +101,7 @@ def main():
     table = report(arguments.lengths, arguments.window, arguments.rounds)
     print(table)
     if arguments.write:
-        today = datetime.date.today()
-        name = f"cpu{len(os.sched_getaffinity(0))}-{today:%Y%m}-sliding-window.md"
-        path = pathlib.Path(__file__).parent / "results" / name
-        versions = f"Keras {keras.__version__}, Python {platform.python_version()}, {platform.machine()}"
-        head = f"# Sliding windows\n\n`python -m benchmarks.sliding_window --write`, {versions}.\n"
-        path.write_text((path.read_text() if path.exists() else head) + "\n" + table)
+        contest.write("sliding-window", "Sliding windows", table)
 
 
 if __name__ == "__main__":

@@ -10,18 +10,16 @@ model, share of 8-grams that occurred before in the same text, and share of word
 """
 
 import argparse
-import datetime
 import gzip
 import json
-import os
 import pathlib
-import platform
 import re
 import time
 
 import keras
 import numpy as np
 
+from benchmarks import contest
 from keras_tfm import generation, models, text
 
 TRANSLATION = {
@@ -172,12 +170,7 @@ def main():
     else:
         title, table = "Translation", translation_table(arguments.data, arguments.model)
     if arguments.write:
-        name = f"cpu{len(os.sched_getaffinity(0))}-{datetime.date.today():%Y%m}-strategies.md"
-        path = pathlib.Path(__file__).parent / "results" / name
-        versions = f"Keras {keras.__version__}, Python {platform.python_version()}, {platform.machine()}"
-        head = f"# Strategies\n\n`python -m benchmarks.strategies --write`, {versions}.\n"
-        body = f"\n## {title}, {keras.backend.backend()}\n\n{table}"
-        path.write_text((path.read_text() if path.exists() else head) + body)
+        contest.write("strategies", "Strategies", f"## {title}, {keras.backend.backend()}\n\n{table}")
 
 
 if __name__ == "__main__":
