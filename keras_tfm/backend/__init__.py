@@ -1,4 +1,4 @@
-"""The only room that imports jax, torch or tensorflow: the same names from each, for the backend Keras runs on.
+"""The only room that imports jax, torch or tensorflow: the same names for each that Keras runs on.
 
 `KERNELS` are the backend's fused attention kernels, fastest first; `compile_loop` compiles a function with decoding
 loops in it, `while_loop` is such a loop, `write_slice` and `write_rows` write into a cache; `value_range` reads the
@@ -6,8 +6,9 @@ smallest and the largest value of a tensor where that is free of charge. `scan` 
 once, for calls in what `is_traced`; `rematerialize` has a function computed again for its gradient, `map_blocks` one
 of blocks of tensors, block by block. `custom_gradient` gives a function the gradient that is written for it.
 `keep_mask` draws masks of dropout, or is `None` where a hash costs less. `linear` is a product of matrices,
-`linear_cross_entropy` the loss of one, a chunk of tokens at a time. They are loaded at first use, because `selection`
-in this room chooses the backend and has to run before Keras is imported.
+`linear_cross_entropy` the loss of one, a chunk of tokens at a time. A backend's own file has what
+it does in a way of its own, `functional` the rest. They are loaded at first use, because `selection` in this room
+chooses the backend and has to run before Keras is imported.
 """
 
 import importlib
@@ -29,7 +30,7 @@ __all__ = [
     "write_slice",
 ]
 
-_MODULES = {"jax": "jax", "tensorflow": "tensorflow", "torch": "torch"}
+_OF_THEIR_OWN = ("jax", "tensorflow", "torch")
 
 
 def __getattr__(name):
@@ -37,6 +38,8 @@ def __getattr__(name):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import keras
 
-    module = importlib.import_module(f"{__name__}.{_MODULES.get(keras.backend.backend(), 'plain')}")
-    globals().update({each: getattr(module, each) for each in __all__})
+    functional = importlib.import_module(f"{__name__}.functional")
+    backend = keras.backend.backend()
+    own = importlib.import_module(f"{__name__}.{backend}") if backend in _OF_THEIR_OWN else functional
+    globals().update({each: getattr(own, each, getattr(functional, each)) for each in __all__})
     return globals()[name]

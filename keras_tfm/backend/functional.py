@@ -1,7 +1,11 @@
-"""Loops and writes of backends whose compilers see to the rest: values in, values out."""
+"""Every name of a backend, by Keras alone: what a backend has that does nothing of its own, numpy for one."""
 
 import keras
 from keras import ops
+
+from keras_tfm.backend.cross_entropy_rule import losses_and_slopes
+
+KERNELS = ()
 
 
 def while_loop(condition, body, loop, maximum_iterations):
@@ -122,3 +126,31 @@ def map_blocks(function, blocks):
         What the function returns, stacked to `[blocks, ...]`.
     """
     return ops.stack([function(*(x[i] for x in blocks)) for i in range(blocks[0].shape[0])])
+
+
+def compile_loop(function, variables):
+    """Returns `function` itself: there is nothing to compile with."""
+    return function
+
+
+def value_range(tensor):
+    """Returns `None`: values are not looked at."""
+    return None
+
+
+def is_traced():
+    """False: nothing is compiled."""
+    return False
+
+
+def linear_cross_entropy(features, kernel, bias, targets, weights, rule):
+    """The weighted sum of the losses, float32 scalar, without gradients."""
+    weight = ops.cast(ops.transpose(kernel) if rule.is_tied else kernel, features.dtype)
+    total = ops.zeros((), "float32")
+    for start in range(0, features.shape[0], rule.chunk_size):
+        rows = slice(start, start + rule.chunk_size)
+        logits = ops.cast(ops.matmul(features[rows], weight), "float32")
+        logits = logits if bias is None else logits + ops.cast(bias, "float32")
+        losses, _ = losses_and_slopes(logits, targets[rows], rule)
+        total = total + ops.sum(ops.where(weights[rows] == 0, 0.0, losses * weights[rows]))
+    return total

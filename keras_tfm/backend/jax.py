@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import keras
 
-from keras_tfm.backend.functional import linear, while_loop, write_rows, write_slice
 from keras_tfm.backend.jax_cross_entropy import linear_cross_entropy
 from keras_tfm.backend.jax_scan import scan
 from keras_tfm.backend.kernel import Kernel, why_not_fused
@@ -50,15 +49,11 @@ __all__ = [
     "custom_gradient",
     "is_traced",
     "keep_mask",
-    "linear",
     "linear_cross_entropy",
     "map_blocks",
     "rematerialize",
     "scan",
     "value_range",
-    "while_loop",
-    "write_rows",
-    "write_slice",
 ]
 
 KERNELS = (Kernel("cudnn", _why_not_cudnn, _run_cudnn),)

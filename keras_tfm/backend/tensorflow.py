@@ -2,30 +2,22 @@
 
 import tensorflow as tf
 
-from keras_tfm.backend.functional import linear, while_loop, write_rows, write_slice
 from keras_tfm.backend.tensorflow_blocks import map_blocks
 from keras_tfm.backend.tensorflow_cross_entropy import linear_cross_entropy
 from keras_tfm.backend.tensorflow_rematerialization import rematerialize
 from keras_tfm.backend.tensorflow_scan import scan
 
 __all__ = [
-    "KERNELS",
     "compile_loop",
     "custom_gradient",
     "is_traced",
     "keep_mask",
-    "linear",
     "linear_cross_entropy",
     "map_blocks",
     "rematerialize",
     "scan",
     "value_range",
-    "while_loop",
-    "write_rows",
-    "write_slice",
 ]
-
-KERNELS = ()
 
 keep_mask = None  # a hash, which XLA fuses into its use
 

@@ -5,7 +5,6 @@ from keras import tree
 from torch.utils.checkpoint import checkpoint
 
 from keras_tfm.backend import functional
-from keras_tfm.backend.functional import scan
 from keras_tfm.backend.kernel import Kernel, why_not_fused
 from keras_tfm.backend.torch_cross_entropy import linear_cross_entropy
 from keras_tfm.backend.torch_linear import linear
@@ -54,13 +53,11 @@ __all__ = [
     "KERNELS",
     "compile_loop",
     "custom_gradient",
-    "is_traced",
     "keep_mask",
     "linear",
     "linear_cross_entropy",
     "map_blocks",
     "rematerialize",
-    "scan",
     "value_range",
     "while_loop",
     "write_rows",
@@ -161,11 +158,6 @@ class _CustomGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx, upstream):
         return None, None, *ctx.rule(ctx.saved_tensors, upstream)
-
-
-def is_traced():
-    """False: loops are run by Python."""
-    return False
 
 
 def map_blocks(function, blocks):
