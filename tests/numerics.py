@@ -1,8 +1,12 @@
 """Tensors of any backend to numpy and back: comparison, random weights, repeated dropout, gradients."""
 
+import functools
+
 import keras
 import numpy as np
 from keras import ops
+
+from keras_tfm.backend import compile_loop
 
 # What rounding to a dtype may move in a result of about 1 after a few products: some units in its last place.
 TOLERANCE = {"float32": 2e-5, "float16": 1e-2, "bfloat16": 8e-2}
@@ -65,16 +69,25 @@ def mask_of(tensor):
     return None if mask is None else ops.convert_to_numpy(mask)
 
 
-def value_and_gradients(function, arrays, upstream, dtype="float32"):
-    """`function(*arrays)` and the gradients of its sum weighed by `upstream`, all as numpy float64."""
+def compiled_on_jax(function, variables=()):
+    """On JAX one program of `function`, the values of `variables` among its inputs; elsewhere `function` itself.
+
+    For what holds loops: outside a program JAX compiles each of them at every call.
+    """
+    return compile_loop(function, variables) if keras.backend.backend() == "jax" else function
+
+
+def value_and_gradients(function, arrays, upstream, dtype="float32", is_compiled=False):
+    """`function(*arrays)` and the gradients of its sum weighed by `upstream`, all as numpy float64.
+
+    With `is_compiled` JAX makes one program of both, which serves further calls with the same function.
+    """
     tensors = [ops.convert_to_tensor(array, dtype=dtype) for array in arrays]
     upstream = ops.convert_to_tensor(upstream, dtype=dtype)
     backend = keras.backend.backend()
     if backend == "jax":
-        import jax
-
-        value, pull_back = jax.vjp(function, *tensors)
-        gradients = pull_back(upstream)
+        compute = _jax_program() if is_compiled else _jax_value_and_gradients
+        value, gradients = compute(function, tensors, upstream)
     elif backend == "torch":
         tensors = [tensor.detach().requires_grad_(True) for tensor in tensors]
         value = function(*tensors)
@@ -88,6 +101,20 @@ def value_and_gradients(function, arrays, upstream, dtype="float32"):
             value = function(*tensors)
         gradients = tape.gradient(value, tensors, output_gradients=upstream)
     return to_numpy(value), [to_numpy(gradient) for gradient in gradients]
+
+
+def _jax_value_and_gradients(function, tensors, upstream):
+    import jax
+
+    value, pull_back = jax.vjp(function, *tensors)
+    return value, pull_back(upstream)
+
+
+@functools.cache
+def _jax_program():
+    import jax
+
+    return jax.jit(_jax_value_and_gradients, static_argnums=0)
 
 
 def layer_gradients(layer, call, arrays, upstream):
