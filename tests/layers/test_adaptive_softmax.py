@@ -149,7 +149,7 @@ def test_what_does_not_fit_is_refused(call, message):
 
 @pytest.mark.parametrize(
     ("inputs", "options"),
-    [((X,), {"head_bias": True}), ((X, TARGETS), {}), ((X, TARGETS), {"tail_capacity": 0.4})],
+    [((X,), {"head_bias": True}), ((X, TARGETS), {"tail_capacity": 0.4})],
 )
 def test_the_promises_of_every_layer(inputs, options):
     # Two words more: in a cluster of one word nothing is learned.
