@@ -16,7 +16,8 @@ from tests.numerics import assert_close, randomize, to_numpy
 B, T, N, K, H, V, D = 3, 13, 4, 2, 6, 5, 7
 BOUND = {"full": 1.0, "rolling": 1.0, "int8": 2000.0}  # in units of rounding in float32
 seeds = st.integers(0, 2**16)
-chunkings = st.sampled_from([(1,) * T, (2, 5)])  # few, as some backends compile each size
+CHUNKS = (5, 3, 5)  # of T, here and wherever it matters little: JAX compiles each size for each kind
+chunkings = st.sampled_from([(1,) * T, CHUNKS])
 sparingly = settings(max_examples=2) if keras.backend.backend() == "jax" else settings()
 
 
@@ -38,11 +39,9 @@ def steps(layer, x, cache, chunks, index=0, **arguments):
     """Outputs of chunks from `index` on, and the cache after them."""
     outputs = []
     for size in chunks:
-        size = min(size, x.shape[1] - index)
-        if size:
-            part = x[:, index : index + size]
-            output, cache = layer(part, part, use_causal_mask=True, cache=cache, cache_update_index=index, **arguments)
-            outputs.append(to_numpy(output))
+        part = x[:, index : index + size]
+        output, cache = layer(part, part, use_causal_mask=True, cache=cache, cache_update_index=index, **arguments)
+        outputs.append(to_numpy(output))
         index += size
     return np.concatenate(outputs, axis=1), cache
 
@@ -52,7 +51,7 @@ def steps(layer, x, cache, chunks, index=0, **arguments):
 @given(seed=seeds, chunks=chunkings, position=st.sampled_from(list(LAYERS)))
 def test_cached_chunks_equal_the_whole(kind, seed, chunks, position):
     layer, x = LAYERS[position], draw(seed)
-    output, cache = steps(layer, x, layer.create_cache(B, T, kind), [*chunks, T])
+    output, cache = steps(layer, x, layer.create_cache(B, T, kind), chunks)
     assert type(cache) is KINDS[kind]
     assert_close(output, layer(x, x, use_causal_mask=True), factor=BOUND[kind])
 
@@ -81,7 +80,7 @@ def test_rows_may_stand_at_different_places(kind, seed, num_tokens):
 
 @pytest.mark.parametrize("kind", KINDS)
 @sparingly
-@given(seed=seeds, room=st.integers(0, 2))
+@given(seed=seeds, room=st.sampled_from([0, 1]))
 def test_padding_on_the_left_and_its_positions_are_those_of_the_sequence(kind, seed, room):
     rng, x = np.random.default_rng(seed), draw(seed)
     starts = rng.integers(0, T, (B, 1))
@@ -90,7 +89,7 @@ def test_padding_on_the_left_and_its_positions_are_those_of_the_sequence(kind, s
     whole = dict(padding_mask=real[:, :T], query_positions=positions[:, :T], key_positions=positions[:, :T])
     expected = to_numpy(LAYER(x, x, use_causal_mask=True, **whole))
     cache, index = LAYER.create_cache(B, T + room, kind), 0
-    for size in (6, 1, 6):
+    for size in CHUNKS:
         part, end = x[:, index : index + size], index + size
         output, cache = LAYER(
             part,
@@ -123,7 +122,7 @@ def test_padding_of_the_new_tokens_is_enough_while_they_are_new(kind):
 def test_segments_are_those_of_the_sequence(kind):
     x, ids = draw(2), np.cumsum(np.random.default_rng(2).random((B, T)) < 0.3, axis=1).astype("int32")
     expected, cache = to_numpy(LAYER(x, x, use_causal_mask=True, segment_ids=ids)), LAYER.create_cache(B, T, kind)
-    for start, end in ((0, 5), (5, 6), (6, 13)):
+    for start, end in ((0, 5), (5, 8), (8, 13)):
         segments = dict(segment_ids=ids[:, start:end], key_segment_ids=ids)
         output, cache = steps(LAYER, x[:, :end], cache, [end - start], start, **segments)
         assert_close(output, expected[:, start:end], factor=BOUND[kind])
@@ -132,36 +131,37 @@ def test_segments_are_those_of_the_sequence(kind):
 @pytest.mark.parametrize("kind", ["full", "int8"])
 def test_without_causality_what_is_written_so_far_is_seen(kind):
     x, layer = draw(3), attention(window=None)
-    _, cache = layer(x[:, :4], x[:, :4], cache=layer.create_cache(B, T, kind), cache_update_index=0)
-    index = ops.convert_to_tensor([4] * B, dtype="int32")
-    for place in (4, index):
-        output, _ = layer(x[:, 4:9], x[:, 4:9], cache=cache, cache_update_index=place)
-        assert_close(output, to_numpy(layer(x[:, :9], x[:, :9]))[:, 4:], factor=BOUND[kind])
+    _, cache = layer(x[:, :3], x[:, :3], cache=layer.create_cache(B, T, kind), cache_update_index=0)
+    index = ops.convert_to_tensor([3] * B, dtype="int32")
+    expected = to_numpy(layer(x[:, :8], x[:, :8]))[:, 3:]
+    for place in (3, index):
+        output, _ = layer(x[:, 3:8], x[:, 3:8], cache=cache, cache_update_index=place)
+        assert_close(output, expected, factor=BOUND[kind])
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("is_trimmed", [False, True])
 def test_it_goes_on_from_an_earlier_position(kind, is_trimmed):
     """After a trim, or simply written over; a rolling cache with as many slots to spare."""
-    x, read, back = draw(9), 11, 4
+    x, read, back = draw(9), 8, 5
     expected = to_numpy(LAYER(x, x, use_causal_mask=True))[:, read - back :]
     cache = LAYER.create_cache(B, T, kind)
     if kind == "rolling":
         cache = RollingKVCache.create(B, 3 + back, K, H, V)
     other = x.copy()
     other[:, read - back :] += 1
-    _, cache = steps(LAYER, other[:, :read], cache, [3, T])
+    _, cache = steps(LAYER, other[:, :read], cache, [3, 5])
     cache = cache.trim(read - back).grown(T) if is_trimmed else cache
-    output, _ = steps(LAYER, x, cache, [1, 1, T], read - back)
+    output, _ = steps(LAYER, x, cache, [5, 5], read - back)
     assert_close(output, expected, factor=BOUND[kind])
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_reordered_rows_are_decoded_as_such(kind):
     x, rows = draw(4), [2, 2, 0]
-    _, cache = steps(LAYER, x, LAYER.create_cache(B, T, kind), [T - 2])
-    output, _ = steps(LAYER, x[rows], cache.reorder(ops.convert_to_tensor(rows)), [2], T - 2)
-    assert_close(output, to_numpy(LAYER(x, x, use_causal_mask=True))[rows, T - 2 :], factor=BOUND[kind])
+    _, cache = steps(LAYER, x, LAYER.create_cache(B, T, kind), CHUNKS[:2])
+    output, _ = steps(LAYER, x[rows], cache.reorder(ops.convert_to_tensor(rows)), CHUNKS[2:], 8)
+    assert_close(output, to_numpy(LAYER(x, x, use_causal_mask=True))[rows, 8:], factor=BOUND[kind])
 
 
 def test_int8_moves_the_output_by_what_eight_bits_round():
