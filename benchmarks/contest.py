@@ -4,10 +4,24 @@ import datetime
 import os
 import pathlib
 import platform
+import sys
 import time
 
 import keras
 import numpy as np
+
+UNITS = {"s": 1, "ms": 1e3, "µs": 1e6}
+
+
+def make_all(makers, *arguments):
+    """What each maker gives, by name; says which are left out because their package is not installed."""
+    made = {}
+    for name, make in makers.items():
+        try:
+            made[name] = make(*arguments)
+        except ModuleNotFoundError as error:
+            print(f"{name} is left out: {error}", file=sys.stderr)
+    return made
 
 
 def take_turns(functions, rounds, warm_up=1):
@@ -24,20 +38,21 @@ def take_turns(functions, rounds, warm_up=1):
     return seconds
 
 
-def table(title, seconds, peers):
-    """A Markdown table of milliseconds: median, spread, and the ratio to each of the peers that took part."""
+def table(title, seconds, peers, unit="ms"):
+    """A Markdown table of times: median, spread, and the ratio to each of the peers that took part."""
+    factor = UNITS[unit]
     peers = [peer for peer in peers if peer in seconds]
     lines = [
         f"## {title}",
         "",
-        f"| contestant | median ms | min-max ms | {' | '.join(f'× {peer}' for peer in peers)} |",
+        f"| contestant | median {unit} | min-max {unit} | {' | '.join(f'× {peer}' for peer in peers)} |",
         f"|---|---:|---:|{'---:|' * len(peers)}",
     ]
     for name, values in seconds.items():
         median = np.median(values)
         ratios = " | ".join(f"{median / np.median(seconds[peer]):.2f}" for peer in peers)
-        span = f"{1e3 * min(values):.1f}-{1e3 * max(values):.1f}"
-        lines.append(f"| {name} | {1e3 * median:.1f} | {span} | {ratios} |")
+        span = f"{factor * min(values):.1f}-{factor * max(values):.1f}"
+        lines.append(f"| {name} | {factor * median:.1f} | {span} | {ratios} |")
     return "\n".join(lines) + "\n"
 
 

@@ -1,0 +1,11 @@
+"""The benchmark of predictions runs."""
+
+from benchmarks import encoders, inference
+
+TINY = encoders.Setting(num_layers=1, width=8, intermediate_dim=12, num_heads=2)
+
+
+def test_a_tiny_run_gives_a_row_for_each_contestant(few_peers):
+    tables = inference.report(TINY, [5], num_tokens=11, rounds=1)
+    assert "prediction of 2 × 5 tokens" in tables
+    assert "| keras_tfm |" in tables
