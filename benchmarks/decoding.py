@@ -165,12 +165,12 @@ CONTESTANTS = {
 }
 
 
-def contestants(setting, strategy):
+def contestants(setting, strategy, names=None):
     """name: `(function, bytes of the cache)`, those that are installed."""
     made = {}
-    for name, make in CONTESTANTS.items():
+    for name in names or CONTESTANTS:
         try:
-            made[name] = make(setting, strategy)
+            made[name] = CONTESTANTS[name](setting, strategy)
         except ImportError as error:
             print(f"{name} is left out: {error}", file=sys.stderr)
     return made
@@ -192,9 +192,9 @@ def print_peak(setting, strategy, name):
     print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 
 
-def report(setting, strategy, rounds, memory=False):
+def report(setting, strategy, rounds, memory=False, names=None):
     """A Markdown table: tokens a second by the median, spread, ratios, cache and peak memory."""
-    made = contestants(setting, strategy)
+    made = contestants(setting, strategy, names)
     seconds = contest.take_turns({name: function for name, (function, _) in made.items()}, rounds)
     medians = {name: np.median(values) for name, values in seconds.items()}
     lines = [
@@ -209,7 +209,7 @@ def report(setting, strategy, rounds, memory=False):
             f"{medians[peer] / medians[name]:.2f}" if peer in medians else ""
             for peer in ("keras_hub", "transformers (torch)")
         ]
-        share = f"{100 * medians['products alone'] / medians[name]:.0f} %"
+        share = f"{100 * medians['products alone'] / medians[name]:.0f} %" if "products alone" in medians else ""
         cache = "" if made[name][1] is None else f"{made[name][1] / 1e6:.1f}"
         peak = f"{peak_memory(name, strategy):.0f}" if memory else ""
         speed = setting.num_tokens / medians[name]
@@ -222,6 +222,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--strategies", nargs="+", default=["greedy", "beam"], choices=["greedy", "beam"])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--contestants", nargs="+", choices=list(CONTESTANTS))
     parser.add_argument("--memory", action="store_true", help="also measure peak memory")
     parser.add_argument("--write", action="store_true", help="append to benchmarks/results")
     parser.add_argument("--peak-of", choices=list(CONTESTANTS), help=argparse.SUPPRESS)
@@ -230,7 +231,8 @@ def main():
     if arguments.peak_of:
         print_peak(setting, arguments.strategies[0], arguments.peak_of)
         return
-    tables = [report(setting, strategy, arguments.rounds, arguments.memory) for strategy in arguments.strategies]
+    options = arguments.rounds, arguments.memory, arguments.contestants
+    tables = [report(setting, strategy, *options) for strategy in arguments.strategies]
     print("\n".join(tables))
     if arguments.write:
         contest.write("decoding", "Decoding", "\n".join(tables))

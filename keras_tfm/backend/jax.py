@@ -16,6 +16,8 @@ def _why_not_cudnn(request):
         return f"cuDNN takes float16 and bfloat16, not {request.query.dtype}"
     if request.query.shape[-1] > 128 or request.query.shape[-1] % 8:
         return f"cuDNN takes head sizes up to 128 in steps of 8, not {request.query.shape[-1]}"
+    if request.has_heads_apart:
+        return "cuDNN takes the keys of a token side by side, not those of a head"
     if request.value.shape[-1] != request.query.shape[-1]:
         return "cuDNN takes one size for keys and values"
     return why_not_fused(request)

@@ -6,7 +6,7 @@ import numpy as np
 from keras import ops
 
 from keras_tfm.generation.length_penalty import Divisors
-from keras_tfm.generation.state_rows import repeat_rows
+from keras_tfm.generation.state_rows import make_reorderable, repeat_rows
 from keras_tfm.generation.step_protocol import log_probabilities, write_tokens
 
 
@@ -61,7 +61,7 @@ def start_loop(tokens, state, num_beams, divisors, limits, memory=()):
         first_rows=ops.expand_dims(ops.arange(batch_size, dtype="int32") * num_beams, 1),
         divisors=divisors,
         memory=memory,
-        state=repeat_rows(state, num_beams),
+        state=make_reorderable(repeat_rows(state, num_beams)),
     )
 
 

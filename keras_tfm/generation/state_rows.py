@@ -24,16 +24,18 @@ class Unchanging(NamedTuple):
     value: Any
 
 
-def map_rows(function, state):
-    """`state` with `function` applied to each leaf that changes."""
+def map_rows(function, state, by_part=None):
+    """`state` with `function` applied to each leaf that changes, and `by_part` to each part that reorders itself."""
     if isinstance(state, Unchanging):
         return state
+    if by_part is not None and hasattr(state, "reorderable"):
+        return by_part(state)
     if isinstance(state, dict):
-        return {key: map_rows(function, value) for key, value in state.items()}
+        return {key: map_rows(function, value, by_part) for key, value in state.items()}
     if isinstance(state, tuple) and hasattr(state, "_fields"):
-        return type(state)(*(map_rows(function, each) for each in state))
+        return type(state)(*(map_rows(function, each, by_part) for each in state))
     if isinstance(state, (tuple, list)):
-        return type(state)(map_rows(function, each) for each in state)
+        return type(state)(map_rows(function, each, by_part) for each in state)
     return function(state)
 
 
@@ -44,4 +46,9 @@ def repeat_rows(state, times):
 
 def take_rows(state, rows):
     """The rows int `[R]` of `state`, in their order."""
-    return map_rows(lambda leaf: ops.take(leaf, rows, axis=0), state)
+    return map_rows(lambda leaf: ops.take(leaf, rows, axis=0), state, lambda part: part.reorder(rows))
+
+
+def make_reorderable(state):
+    """`state`, about to be reordered at each step; its parts that prepare for that have a method `reorderable`."""
+    return map_rows(lambda leaf: leaf, state, lambda part: part.reorderable())

@@ -72,7 +72,7 @@ def key_padding(masks, value, cache, index, is_causal, slots=None):
     """
     if cache is None:
         return all_of(as_padding_mask(argument, mask, value) for argument, mask in masks)
-    keys = cache[0]
+    keys = cache.key
     if index is None:
         return all_of(as_padding_mask(argument, mask, keys) for argument, mask in masks)
     if slots is not None:

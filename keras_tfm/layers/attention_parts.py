@@ -66,8 +66,11 @@ def build_parts(layer):
         layer.sink = [float(layer.attention_sink)] * layer.num_heads
 
 
-def attend_with_parts(layer, heads, mask, bias, training, return_scores, is_finite=False):
-    """Attention of heads by a layer's score, position, sink and mixing: `(output, scores or None)`."""
+def attend_with_parts(layer, heads, mask, bias, training, return_scores, **known):
+    """Attention of heads by a layer's score, position, sink and mixing: `(output, scores or None)`.
+
+    `known` is what `attention` takes about the keys: `has_finite_keys`, `has_heads_apart`.
+    """
     query, key, value = heads
     scale, logits = layer._inverse_sqrt_key_dim, None
     if layer.score is not None:
@@ -87,7 +90,7 @@ def attend_with_parts(layer, heads, mask, bias, training, return_scores, is_fini
         sink=layer.sink,
         mixing=layer.head_mixing,
         value_bias=_position_hook(layer, "value_bias"),
-        has_finite_keys=is_finite,
+        **known,
         label=layer.path,
     )
 

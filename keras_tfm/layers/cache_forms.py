@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_tfm.ops.kv_cache import KVCache
+from keras_tfm.ops.loop_cache import LoopCache
 from keras_tfm.ops.quantized_cache import QuantizedKVCache
 from keras_tfm.ops.rolling_cache import RollingKVCache
 
@@ -21,7 +22,7 @@ def as_cache(cache):
 
     Models that were loaded from a file give NamedTuples back as plain tuples: their leaves say which kind they were.
     """
-    if cache is None or type(cache) in KINDS.values():
+    if cache is None or type(cache) in (*KINDS.values(), LoopCache):
         return cache
     if is_stacked_cache(cache):
         return KVCache(cache[:, 0], cache[:, 1])

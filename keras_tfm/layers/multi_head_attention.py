@@ -29,6 +29,7 @@ from keras_tfm.layers.cache_forms import as_cache, cache_length, cache_spec, in_
 from keras_tfm.layers.parts import get_part, serialize_part
 from keras_tfm.layers.token_positions import at_slots, place_tokens
 from keras_tfm.ops import AttentionMask, KVCache
+from keras_tfm.ops.loop_cache import LoopCache
 
 
 @keras.saving.register_keras_serializable(package="keras_tfm")
@@ -291,9 +292,12 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
             query_positions=places.queries,
             key_positions=places.keys,
         )
-        is_finite = cache is not None and places.slots is None
+        known = {
+            "has_finite_keys": cache is not None and places.slots is None,
+            "has_heads_apart": isinstance(cache, LoopCache),
+        }
         heads, scores = self._attend(
-            (query, value), all_heads, mask, attention_bias, training, return_attention_scores, is_finite
+            (query, value), all_heads, mask, attention_bias, training, return_attention_scores, known
         )
         heads = self._axes.unfold(heads, query)
         if self._use_gate:
@@ -323,10 +327,10 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
             return heads
         return self.position.rotate(heads, positions(ops.shape(heads)[1]))
 
-    def _attend(self, inputs, heads, mask, bias, training, return_scores, is_finite):
+    def _attend(self, inputs, heads, mask, bias, training, return_scores, known):
         if overrides_attention(self):
             return attend_by_hook(self, self._axes, inputs, heads, mask, bias, training, return_scores)
-        output, scores = attend_with_parts(self, heads, mask, bias, training, return_scores, is_finite)
+        output, scores = attend_with_parts(self, heads, mask, bias, training, return_scores, **known)
         return output, self._axes.unfold_scores(scores, *inputs)
 
     def _segments(self, segment_ids, key_segment_ids, query, keys):

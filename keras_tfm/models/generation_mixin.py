@@ -12,6 +12,7 @@ from keras_tfm.models.prompts import align_prompts
 from keras_tfm.models.scoring import Scores
 from keras_tfm.models.streaming import Streams
 from keras_tfm.models.token_ids import check_token_ids
+from keras_tfm.ops.loop_cache import in_loop_form
 
 
 class Generated(NamedTuple):
@@ -153,7 +154,7 @@ class Generates(Streams, Scores):
             positions = ops.maximum(ops.arange(prompt_length - 1, dtype="int32") - starts, 0)
             real = ops.arange(length, dtype="int32") >= starts
             cache = self.fill(tokens[:, :-1], 0, positions, real, cache, memory)
-        return cache, starts, Unchanging(memory)
+        return in_loop_form(cache), starts, Unchanging(memory)
 
     def _step(self, prompt_length, max_length):
         """The step behind prompts of P columns. All tensors that it reads are in the state."""

@@ -34,6 +34,7 @@ def attention(
     mixing=None,
     value_bias=None,
     has_finite_keys=False,
+    has_heads_apart=False,
     label=None,
 ):
     """Computes `softmax(query · keyᵀ · scale + bias) · value` under a mask.
@@ -57,6 +58,7 @@ def attention(
         value_bias: a function of `(scores, query_positions, key_positions)` that returns `[B, T, N, Hv]`, added to
             the output.
         has_finite_keys: whether keys and values are known to be finite everywhere, as in a cache; then none are zeroed.
+        has_heads_apart: whether the keys of one head lie side by side in memory, as in a `LoopCache`.
         label: a name for who asks, shown by reports.
 
     Returns:
@@ -98,6 +100,7 @@ def attention(
         mixing=mixing,
         value_bias=value_bias,
         has_finite_keys=has_finite_keys,
+        has_heads_apart=has_heads_apart,
         label=label,
     )
     kernel = _first_kernel(request)

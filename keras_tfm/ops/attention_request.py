@@ -60,6 +60,7 @@ class AttentionRequest:
     mixing: Any = None
     value_bias: Callable | None = None
     has_finite_keys: bool = False
+    has_heads_apart: bool = False
     label: str | None = None
 
     @property

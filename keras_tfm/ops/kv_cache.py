@@ -129,6 +129,11 @@ class KVCache(NamedTuple):
             ops.zeros((batch_size, length, num_key_value_heads, value_dim), dtype),
         )
 
+    @staticmethod
+    def encode(key, value):
+        """What the leaves hold of float `key [B, T, K, H]` and `value [B, T, K, Hv]`."""
+        return key, value
+
     @property
     def length(self):
         """S, how many positions fit."""

@@ -58,6 +58,12 @@ class QuantizedKVCache(NamedTuple):
             ops.zeros(shape, "float32"),
         )
 
+    @staticmethod
+    def encode(key, value):
+        """What the leaves hold of float `key [B, T, K, H]` and `value [B, T, K, Hv]`."""
+        (key, key_scale), (value, value_scale) = quantize(key), quantize(value)
+        return key, value, key_scale, value_scale
+
     @property
     def length(self):
         """S, how many positions fit."""
@@ -83,8 +89,7 @@ class QuantizedKVCache(NamedTuple):
     def write(self, key, value, index):
         """The cache with float `key` and `value` of T new positions from position `index` on, as `KVCache.write`."""
         check_room(self.length, key.shape[1], index)
-        (key, key_scale), (value, value_scale) = quantize(key), quantize(value)
-        new = key, value, key_scale, value_scale
+        new = self.encode(key, value)
         return QuantizedKVCache(*(write_positions(leaf, x, index) for leaf, x in zip(self, new, strict=True)))
 
     def read(self, dtype="float32"):
