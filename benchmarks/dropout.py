@@ -3,11 +3,13 @@
     KERAS_BACKEND=jax python -m benchmarks.dropout [--rate 0.1] [--rounds 15] [--write]
 
 Float32 `[16, 128, 1024]`, the inner activations of a feed-forward network, forward alone and with the gradient of the
-input, compiled as `fit` compiles: `jax.jit`, TensorFlow's XLA, PyTorch eagerly. `a product` multiplies by a number
-instead: it reads and writes the same memory and draws nothing, which is the limit.
+input, compiled as `fit` compiles: `jax.jit`; TensorFlow's graph, which is what it takes on a CPU, and XLA, which it
+takes elsewhere; PyTorch eagerly. `a product` multiplies by a number instead: it reads and writes the same memory and
+draws nothing, which is the limit.
 """
 
 import argparse
+import itertools
 
 import keras
 import numpy as np
@@ -60,13 +62,13 @@ def contestants(rate):
     }
 
 
-def make_step(drop, x, has_gradient):
+def make_step(drop, x, has_gradient, xla=False):
     """A function that drops once, with the gradient of `x` if wanted, and waits for the result."""
     backend = keras.backend.backend()
     x = keras.ops.convert_to_tensor(x)
     if backend == "torch":
         return torch_step(drop, x, has_gradient)
-    return jax_step(drop, x, has_gradient) if backend == "jax" else tensorflow_step(drop, x, has_gradient)
+    return jax_step(drop, x, has_gradient) if backend == "jax" else tensorflow_step(drop, x, has_gradient, xla)
 
 
 def torch_step(drop, x, has_gradient):
@@ -105,11 +107,11 @@ def jax_step(drop, x, has_gradient):
     return step
 
 
-def tensorflow_step(drop, x, has_gradient):
-    """Compiled by XLA."""
+def tensorflow_step(drop, x, has_gradient, xla):
+    """A graph, compiled by XLA or not."""
     import tensorflow as tf
 
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=xla)
     def compiled(x):
         with tf.GradientTape() as tape:
             tape.watch(x)
@@ -122,11 +124,12 @@ def tensorflow_step(drop, x, has_gradient):
 def report(shape, rate, rounds):
     """Markdown tables of the forward pass and of that with the gradient."""
     x = np.random.default_rng(0).normal(size=shape).astype("float32")
-    tables = []
-    for has_gradient in (False, True):
-        steps = {name: make_step(drop, x, has_gradient) for name, drop in contestants(rate).items()}
+    backend, tables = keras.backend.backend(), []
+    modes = {", graph": False, ", XLA": True} if backend == "tensorflow" else {"": None}
+    for (mode, xla), has_gradient in itertools.product(modes.items(), (False, True)):
+        steps = {name: make_step(drop, x, has_gradient, xla) for name, drop in contestants(rate).items()}
         seconds = contest.take_turns(steps, rounds)
-        title = f"{keras.backend.backend()}, rate {rate:g}, {'with gradient' if has_gradient else 'forward'}"
+        title = f"{backend}{mode}, rate {rate:g}, {'with gradient' if has_gradient else 'forward'}"
         tables.append(contest.table(title, seconds, [name for name in steps if name != "keras_tfm"]))
     return "\n".join(tables)
 

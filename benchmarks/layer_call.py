@@ -108,7 +108,8 @@ def import_table(imports, rounds):
     """A Markdown table of milliseconds of imports that take turns; the first, which write bytecode, do not count."""
     seconds = {name: [] for name in imports}
     with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, "KERAS_BACKEND": keras.backend.backend(), "PYTHONPYCACHEPREFIX": folder}
+        # A folder of bytecode that the environment names is used: it may be full already.
+        environment = {"PYTHONPYCACHEPREFIX": folder, **os.environ, "KERAS_BACKEND": keras.backend.backend()}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)  # with it every import would compile every file anew
         for counts in [False, *[True] * rounds]:
             for name, (first, package) in imports.items():
@@ -119,12 +120,14 @@ def import_table(imports, rounds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--imports", type=int, default=5, help="imports of each package in processes of their own")
+    parser.add_argument("--rounds", type=int, default=15, help="0 leaves the calls out")
+    parser.add_argument("--imports", type=int, default=5, help="imports of each package; 0 leaves them out")
     parser.add_argument("--write", action="store_true", help="append to benchmarks/results")
     arguments = parser.parse_args()
-    imports = IMPORTS | (PEERS if importlib.util.find_spec("keras_hub") else {})
-    tables = f"{call_tables(arguments.rounds)}\n{import_table(imports, arguments.imports)}"
+    tables = call_tables(arguments.rounds) if arguments.rounds else ""
+    if arguments.imports:
+        imports = IMPORTS | (PEERS if importlib.util.find_spec("keras_hub") else {})
+        tables = "\n".join([tables, import_table(imports, arguments.imports)])
     print(tables)
     if arguments.write:
         contest.write("layer-call", "Calls of a block on a tiny input, and imports", tables)

@@ -9,9 +9,10 @@ SHAPE = (2, 3, 5)
 
 
 def test_a_tiny_run_gives_a_row_for_each_contestant():
-    tables = dropout.report(SHAPE, 0.5, rounds=1)
-    rows = [line.split(" | ")[0].strip("| ") for line in tables.splitlines() if line.startswith("| ")]
-    assert rows == ["contestant", *dropout.contestants(0.5)] * 2
+    report = dropout.report(SHAPE, 0.5, rounds=1)
+    rows = [line.split(" | ")[0].strip("| ") for line in report.splitlines() if line.startswith("| ")]
+    tables = 4 if keras.backend.backend() == "tensorflow" else 2
+    assert rows == ["contestant", *dropout.contestants(0.5)] * tables
 
 
 def test_contestants_drop_and_scale():
