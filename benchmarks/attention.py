@@ -19,6 +19,7 @@ import numpy as np
 
 from benchmarks.contest import table, take_turns, versions, write
 from keras_tfm import ops
+from keras_tfm.ops.attention_request import ScoreDropout
 
 NUM_HEADS, KEY_DIM = 8, 64
 
@@ -32,13 +33,21 @@ def contestants():
         "block": functools.partial(_ours, kernel="block"),
     }
     if keras.backend.backend() == "torch":
-        named["torch SDPA"] = _sdpa
-    return named
+        return {**named, "torch SDPA": _sdpa}
+    return {**named, "block, dropout": functools.partial(_ours, kernel="block", rate=0.1)}
 
 
-def _ours(query, key, value, is_causal, kernel=None):
+def _ours(query, key, value, is_causal, kernel=None, rate=0.0):
+    dropout = ScoreDropout.of(rate, _Seed(), seed=0)
     with ops.use_kernel(kernel) if kernel else contextlib.nullcontext():
-        return ops.attention(query, key, value, ops.AttentionMask(is_causal=is_causal))[0]
+        return ops.attention(query, key, value, ops.AttentionMask(is_causal=is_causal), dropout=dropout)[0]
+
+
+class _Seed:
+    """As a `keras.random.SeedGenerator`, without a state that a compiled function would have to hand back."""
+
+    def next(self):
+        return keras.ops.convert_to_tensor([0, 1], dtype="uint32")
 
 
 def _keras(query, key, value, is_causal):

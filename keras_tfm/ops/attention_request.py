@@ -7,8 +7,10 @@ from typing import Any
 
 from keras import ops
 
+from keras_tfm import backend
 from keras_tfm.ops.dropout import dropout, keep_mask
 from keras_tfm.ops.masks import AttentionMask
+from keras_tfm.ops.placed_dropout import place_dropout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,12 +23,15 @@ class ScoreDropout:
         is_seeded: whether no kernel may draw by itself instead, from the backend's global generator.
         keep_mask: function of `shape` and `like` that draws which scores stay, see `keras_tfm.ops.dropout.keep_mask`;
             `None` if only `apply` knows.
+        place: function of the shape `(B, N, T, S)` of all scores that returns the `PlacedDropout` of the same mask, for
+            kernels that draw it part by part; `None` where masks are drawn as a whole.
     """
 
     apply: Callable
     rate: float | None = None
     is_seeded: bool = True
     keep_mask: Callable | None = None
+    place: Callable | None = None
 
     @classmethod
     def of(cls, rate, seed_generator, seed):
@@ -34,11 +39,13 @@ class ScoreDropout:
         if not rate:
             return None
         draws = {"rate": rate, "seed_generator": seed_generator}
+        is_hashed = rate < 1 and backend.keep_mask is None
         return cls(
             functools.partial(dropout, **draws),
             rate,
             is_seeded=seed is not None,
             keep_mask=functools.partial(keep_mask, **draws) if rate < 1 else None,
+            place=functools.partial(place_dropout, **draws) if is_hashed else None,
         )
 
 

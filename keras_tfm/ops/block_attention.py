@@ -28,8 +28,8 @@ SMALLEST_BLOCK = 16  # queries
 def _why_not(request):
     if request.return_scores:
         return "scores were asked for, and blocks never hold all of them"
-    if request.dropout is not None:
-        return "dropout is drawn for all scores at once"
+    if request.dropout is not None and request.dropout.place is None:
+        return "dropout is a function, or of a generator, that drops from all scores at once"
     if None in (request.query.shape[1], request.key.shape[1]):
         return "lengths are not known, so that they cannot be cut"
     return None
@@ -56,8 +56,17 @@ def _run(request):
         key=ops.cast(ops.transpose(request.key, (0, 2, 3, 1)), "float32"),
         value=ops.cast(ops.transpose(request.value, (0, 2, 1, 3)), "float32"),
         biases=tuple(bias if callable(bias) else ops.cast(bias, "float32") for bias in request.biases),
+        dropout=_placed_dropout(request),
     )
     return _plan(request)(whole), None
+
+
+def _placed_dropout(request):
+    """Each block draws its part of the mask of all scores, for its gradient once more."""
+    if request.dropout is None:
+        return None
+    batch, queries, num_heads, _ = ops.shape(request.query)
+    return request.dropout.place((batch, num_heads, queries, request.key_length))
 
 
 def _plan(request):
@@ -138,11 +147,16 @@ def _attend_to_matrices(block, query, key, value):
             value=value,
             mask=AttentionMask(explicit=None if mask is None else _as_matrix(mask)),
             biases=tuple(_as_matrix(bias) for bias in block.biases),
+            dropout=_as_matrix_dropout(block.dropout),
         ),
         lambda _: ops.cast(ops.matmul(query, key), "float32"),
         lambda weights, _: ops.matmul(_as_matrix(weights), value),
     )
     return output[None, :, None]
+
+
+def _as_matrix_dropout(dropout):
+    return None if dropout is None else dataclasses.replace(dropout, rows=dropout.rows[0, 0])
 
 
 def _as_matrix(x):

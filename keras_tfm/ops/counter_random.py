@@ -65,15 +65,33 @@ def random_bits(keys, index, size, stream=0):
      [  812270739  -601657265 -1482071654]]
     """
     size = size if hasattr(size, "dtype") else _check("size", size)
-    stream = _check("stream", stream)
+    return random_bits_at(keys, index, ops.arange(size, dtype="int32"), _check("stream", stream))
+
+
+def random_bits_at(keys, index, columns, stream=0):
+    """Some columns of what `random_bits` draws.
+
+    Args:
+        keys, index, stream: as in `random_bits`.
+        columns: int32 `[C]`, in any order.
+
+    Returns:
+        int32 `[..., C]`.
+
+    Example:
+
+    >>> keys = row_keys(7, 2)
+    >>> print(ops.convert_to_numpy(random_bits_at(keys, 0, ops.convert_to_tensor([2], dtype="int32"))))
+    [[-1784649106]
+     [-1482071654]]
+    """
     keys = ops.expand_dims(ops.cast(keys, "int32"), -1)
     index = ops.cast(index, "int32")
     index = ops.expand_dims(index, -1) if len(index.shape) else index
     branch = _mixed_integer(stream * _GOLDEN)
     first = _mix(ops.bitwise_xor(_mix(keys), index + _signed(branch)))
     second = _mix(ops.bitwise_xor(keys, _signed(branch ^ _WORD)) + index * _signed(_GOLDEN))
-    columns = _mix(ops.arange(size, dtype="int32") + _signed(_GOLDEN))
-    return _mix(ops.bitwise_xor(columns, first), second)
+    return _mix(ops.bitwise_xor(_mix(columns + _signed(_GOLDEN)), first), second)
 
 
 def uniform(keys, index, size, stream=0):

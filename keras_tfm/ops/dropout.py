@@ -70,4 +70,9 @@ def keep_mask(shape, rate, seed_generator, like):
     for length in leading:
         rows = rows * length
     bits = random_bits(row_keys(seed, rows), draw, size)
-    return ops.reshape(bits >= round(rate * 2**32) - 2**31, shape)
+    return ops.reshape(bits >= smallest_kept(rate), shape)
+
+
+def smallest_kept(rate):
+    """The smallest of the words of 32 bits, as int32, that leave what they are drawn for."""
+    return round(rate * 2**32) - 2**31

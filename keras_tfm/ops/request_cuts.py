@@ -13,7 +13,7 @@ def map_tensors(request, change):
     """A request with `change(tensor, axes)` in place of each tensor.
 
     Args:
-        request: an `AttentionRequest`; biases that are functions stay.
+        request: an `AttentionRequest`; biases that are functions stay. Its dropout is a `PlacedDropout` or `None`.
         change: function of a tensor and of one letter for each axis: B, T, S, N, K, or H for sizes of heads.
 
     Example:
@@ -37,8 +37,15 @@ def map_tensors(request, change):
             bias if callable(bias) else change(bias, "BNTS"[4 - len(bias.shape) :]) for bias in request.biases
         ),
         sink=None if request.sink is None else change(ops.convert_to_tensor(request.sink), "N"),
+        dropout=_map_dropout(request.dropout, change),
         mask=_map_mask(request.mask, change),
     )
+
+
+def _map_dropout(dropout, change):
+    if dropout is None:
+        return None
+    return dataclasses.replace(dropout, rows=change(dropout.rows, "BNT"), columns=change(dropout.columns, "S"))
 
 
 def _map_mask(mask, change):

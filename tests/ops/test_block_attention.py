@@ -1,6 +1,7 @@
 """The block kernel: the reference's numbers for every kind of request, from blocks that are never all held."""
 
 import contextlib
+import functools
 
 import keras
 import numpy as np
@@ -9,6 +10,7 @@ from keras import ops as keras_ops
 
 from keras_tfm import layers, ops
 from keras_tfm.ops import block_attention
+from keras_tfm.ops.attention_request import AttentionRequest, ScoreDropout
 from keras_tfm.ops.query_panels import query_panels
 from tests import oracles
 from tests.numerics import assert_close, layer_gradients, randomize, to_numpy, value_and_gradients
@@ -129,6 +131,43 @@ def test_sinks_and_held_tensors_have_gradients(dtype):
     )
 
 
+class SameSeed:
+    """A generator that draws the same at every call."""
+
+    def next(self):
+        return keras_ops.convert_to_tensor([3, 5], dtype="uint32")
+
+    def get_config(self):
+        return {"seed": 3}
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="PyTorch draws masks as a whole")
+@pytest.mark.parametrize("num_shared, name", [(K, "causal"), (N, "padding")])
+def test_dropout_is_that_of_the_reference(num_shared, name):
+    """One mask for the output and for its gradient, drawn block by block: of heads alone, and of those that share."""
+    _, (query, *keys, upstream) = heads()
+    inputs = [query, *(np.repeat(x, num_shared // K, axis=2) for x in keys)]
+    mask, sink = attention_mask(MASKS[name]), np.float32([0.5] * N)
+
+    def attend(query, key, value, kernel):
+        dropout = ScoreDropout.of(0.4, SameSeed(), seed=3)
+        with ops.use_kernel(kernel):
+            return ops.attention(query, key, value, mask, dropout=dropout, sink=sink)[0]
+
+    results = [
+        value_and_gradients(compiled(functools.partial(attend, kernel=kernel)), inputs, upstream)
+        for kernel in ("block", "reference")
+    ]
+    assert_close(*results)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="others draw masks by parts")
+def test_dropout_of_a_generator_is_refused():
+    _, (*inputs, _) = heads()
+    reasons = dict(ops.explain_attention(*inputs, dropout=ScoreDropout.of(0.4, SameSeed(), seed=3)))
+    assert "drops from all scores at once" in reasons["block"]
+
+
 LAYERS = {
     "t5": dict(position="t5"),
     "disentangled": dict(position=layers.DisentangledPosition(max_distance=8, num_buckets=8)),
@@ -241,7 +280,7 @@ def test_it_is_chosen_beyond_its_budget(monkeypatch):
     "options, reason",
     [
         (dict(return_scores=True), "scores were asked for"),
-        (dict(dropout=lambda scores: scores), "dropout is drawn for all scores at once"),
+        (dict(dropout=lambda scores: scores), "dropout is a function, or of a generator"),
     ],
 )
 def test_it_says_why_not(options, reason):
@@ -252,8 +291,6 @@ def test_it_says_why_not(options, reason):
 
 def test_a_symbolic_length_is_refused():
     x = keras.KerasTensor((None, None, 2, 4))
-    from keras_tfm.ops.attention_request import AttentionRequest
-
     request = AttentionRequest(x, x, x, ops.AttentionMask())
     assert "lengths are not known" in block_attention.BLOCK.why_not(request)
 
