@@ -39,6 +39,11 @@ def in_form_of(given, cache):
     return ops.stack(cache, axis=1) if is_stacked_cache(given) else cache
 
 
+def known_of_keys(cache, slots):
+    """What `attention` may know of the keys of a cache, by slot or by position: that all are finite, how they lie."""
+    return {"has_finite_keys": cache is not None and slots is None, "has_heads_apart": isinstance(cache, LoopCache)}
+
+
 def cache_length(cache, num_tokens=None):
     """How many keys a call with that many new tokens attends to: S, how many positions a cache of any form has."""
     if is_stacked_cache(cache):

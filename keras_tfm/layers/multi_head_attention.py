@@ -25,11 +25,10 @@ from keras_tfm.layers.attention_parts import (
     named,
 )
 from keras_tfm.layers.attention_projections import make_output_projection, make_projection
-from keras_tfm.layers.cache_forms import as_cache, cache_length, cache_spec, in_form_of, make_cache
+from keras_tfm.layers.cache_forms import as_cache, cache_length, cache_spec, in_form_of, known_of_keys, make_cache
 from keras_tfm.layers.parts import get_part, serialize_part
 from keras_tfm.layers.token_positions import at_slots, place_tokens
 from keras_tfm.ops import AttentionMask, KVCache
-from keras_tfm.ops.loop_cache import LoopCache
 
 
 @keras.saving.register_keras_serializable(package="keras_tfm")
@@ -292,10 +291,7 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
             query_positions=places.queries,
             key_positions=places.keys,
         )
-        known = {
-            "has_finite_keys": cache is not None and places.slots is None,
-            "has_heads_apart": isinstance(cache, LoopCache),
-        }
+        known = known_of_keys(cache, places.slots)
         heads, scores = self._attend(
             (query, value), all_heads, mask, attention_bias, training, return_attention_scores, known
         )
