@@ -31,6 +31,7 @@ class CausalLM(CheckedTokenIds, Generates, Completes, keras.Model):
         tie_weights: whether the head is the embedding matrix.
         mask_zero: whether id 0 is padding, which is never generated then.
         end_id: id that ends a text, or `None`.
+        layer_loop, rematerialization: as in `TransformerDecoderStack`. The weights are the same.
         packed: whether rows hold several texts, as `keras_tfm.text.PackedBatches` has them; then the inputs are a dict
             of `"token_ids"`, `"segment_ids"` and `"positions"`. The weights are the same, and `generate` and `score`
             take what they always take. Defaults to `False`.
@@ -85,6 +86,8 @@ class CausalLM(CheckedTokenIds, Generates, Completes, keras.Model):
         tie_weights=True,
         mask_zero=False,
         end_id=None,
+        layer_loop="unrolled",
+        rematerialization=None,
         packed=False,
         dtype=None,
         **kwargs,
@@ -104,6 +107,8 @@ class CausalLM(CheckedTokenIds, Generates, Completes, keras.Model):
             layer_norm_epsilon=layer_norm_epsilon,
             feed_forward=feed_forward,
             use_bias=use_bias,
+            layer_loop=layer_loop,
+            rematerialization=rematerialization,
             dtype=dtype,
         )
         embedding = PositionalEmbedding(

@@ -39,6 +39,7 @@ class EncoderModel(CheckedTokenIds, keras.Model):
         unknown_id: id of unknown tokens. Defaults to 3.
         position: `"sinusoidal"`, `"learned"`, `"rope"`, or `None` for a set without order.
         sequence_length: the most positions that learned positions have.
+        layer_loop, rematerialization: as in `TransformerEncoderStack`. The weights are the same.
         packed: whether rows hold several sequences, as `keras_tfm.text.PackedBatches` has them; gives the model inputs
             `"segment_ids"` and `"positions"` int `[B, T]`. The weights are the same. Defaults to `False`.
         **kwargs: `keras.Model` arguments.
@@ -68,6 +69,8 @@ class EncoderModel(CheckedTokenIds, keras.Model):
         unknown_id=3,
         position="sinusoidal",
         sequence_length=512,
+        layer_loop="unrolled",
+        rematerialization=None,
         packed=False,
         dtype=None,
         **kwargs,
@@ -94,6 +97,8 @@ class EncoderModel(CheckedTokenIds, keras.Model):
             activation_dropout=activation_dropout,
             num_key_value_heads=num_key_value_heads,
             normalization=normalization,
+            layer_loop=layer_loop,
+            rematerialization=rematerialization,
             dtype=dtype,
         )
         inputs, parts = {}, []

@@ -27,8 +27,8 @@ class Seq2SeqTransformer(CheckedTokenIds, Generates, Translates, keras.Model):
         target_vocabulary_size: V of the target. `None` means one joint vocabulary: encoder, decoder and output share
             one matrix, as in the paper.
         dropout: rate on embeddings, on each sub-layer's output and on the scores.
-        attention_dropout, activation_dropout, activation, normalize_first, num_key_value_heads, normalization: as in
-            `TransformerEncoder`.
+        attention_dropout, activation_dropout, activation, normalize_first, num_key_value_heads, normalization,
+            layer_loop, rematerialization: as in `TransformerEncoderStack`.
         position: `"sinusoidal"`, `"learned"`, or `"rope"` for rotary positions inside self-attention.
         sequence_length: the most positions that learned positions have.
         start_id, end_id: ids that begin and end a target. Id 0 is padding.
@@ -84,6 +84,8 @@ class Seq2SeqTransformer(CheckedTokenIds, Generates, Translates, keras.Model):
         sequence_length=512,
         start_id=1,
         end_id=2,
+        layer_loop="unrolled",
+        rematerialization=None,
         packed=False,
         dtype=None,
         **kwargs,
@@ -125,6 +127,8 @@ class Seq2SeqTransformer(CheckedTokenIds, Generates, Translates, keras.Model):
             num_key_value_heads=num_key_value_heads,
             normalization=normalization,
             position=relative,
+            layer_loop=layer_loop,
+            rematerialization=rematerialization,
             dtype=dtype,
         )
         is_joint = target_vocabulary_size is None
@@ -132,11 +136,10 @@ class Seq2SeqTransformer(CheckedTokenIds, Generates, Translates, keras.Model):
         target_embedding = source_embedding if is_joint else embedding(target_vocabulary_size, "target_embedding")
         encoder = TransformerEncoderStack(encoder_layers, name="encoder", **block)
         decoder = TransformerDecoderStack(decoder_layers, name="decoder", **block)
-        drop = [Dropout(dropout, dtype=dtype, name=f"{side}_dropout") for side in ("source", "target")]
-
-        source_ids = keras.Input((None,), dtype="int32", name="source_ids")
-        target_ids = keras.Input((None,), dtype="int32", name="target_ids")
-        source, target = PackedInputs(packed, "source_"), PackedInputs(packed, "target_")
+        sides = ("source", "target")
+        drop = [Dropout(dropout, dtype=dtype, name=f"{side}_dropout") for side in sides]
+        source_ids, target_ids = (keras.Input((None,), dtype="int32", name=f"{side}_ids") for side in sides)
+        source, target = (PackedInputs(packed, f"{side}_") for side in sides)
         memory = encoder(
             drop[0](source_embedding(source_ids, positions=source.positions)),
             segment_ids=source.segment_ids,
