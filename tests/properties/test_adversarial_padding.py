@@ -36,6 +36,7 @@ def poisoned(rng, array, is_real):
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
+@sparingly
 @given(sizes=few_sizes, masks=masks, seed=seeds)
 def test_keys_and_values_that_no_query_sees(kernel, sizes, masks, seed):
     """Under any mask: padding, segments, explicit, patterns. Causality alone hides no key from all."""
@@ -69,6 +70,7 @@ def _by_index_alone(parts):
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
+@sparingly
 @given(sizes=few_sizes, masks=masks, seed=seeds)
 def test_queries_that_are_padding(kernel, sizes, masks, seed):
     rng = np.random.default_rng(seed)

@@ -1,5 +1,7 @@
 """Law 6: every kernel equals a plain float64 computation, value and gradient."""
 
+import functools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +10,7 @@ from keras import ops as keras_ops
 
 from keras_tfm import ops
 from tests import oracles
-from tests.numerics import assert_close, to_numpy, value_and_gradients
+from tests.numerics import assert_close, compiled_on_jax, to_numpy, value_and_gradients
 from tests.properties.configurations import (
     DTYPES,
     KERNELS,
@@ -33,6 +35,7 @@ def heads(rng, sizes, dtype):
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("dtype", DTYPES)
+@sparingly
 @given(sizes=few_sizes, masks=masks, has_bias=st.booleans(), seed=seeds)
 def test_every_kernel_equals_float64_in_value_and_gradient(kernel, dtype, sizes, masks, has_bias, seed):
     rng = np.random.default_rng(seed)
@@ -47,7 +50,7 @@ def test_every_kernel_equals_float64_in_value_and_gradient(kernel, dtype, sizes,
         )[0]
 
     with ops.use_kernel(kernel):
-        output, gradients = value_and_gradients(attend, inputs, upstream, dtype)
+        output, gradients = value_and_gradients(attend, inputs, upstream, dtype, is_compiled=kernel == "block")
     known = dict(allowed=allowed(parts, sizes), bias=0.0 if bias is None else bias)
     assert_close(output, oracles.attention(*inputs, **known)[0], dtype, message=mask)
     assert_close(gradients, oracles.attention_gradients(*inputs, upstream, **known), dtype, message=mask)
@@ -82,8 +85,14 @@ def test_every_kernel_counts_positions_from_the_offset(kernel, sizes, seed, offs
     )[0]
     tensors = [keras_ops.convert_to_tensor(x, dtype="float32") for x in inputs]
     for start in (offset, keras_ops.convert_to_tensor(offset, dtype="int32")):
+        mask = ops.AttentionMask(is_causal=True, query_offset=start)
+        attend = functools.partial(_output, mask=mask)
         with ops.use_kernel(kernel):
-            assert_close(ops.attention(*tensors, ops.AttentionMask(is_causal=True, query_offset=start))[0], expected)
+            assert_close((compiled_on_jax(attend) if kernel == "block" else attend)(*tensors), expected)
+
+
+def _output(*heads, mask):
+    return ops.attention(*heads, mask)[0]
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
