@@ -19,10 +19,12 @@ from tests.properties.configurations import (
     masks,
     normal,
     seeds,
+    sparingly,
 )
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
+@sparingly
 @given(sizes=few_sizes, masks=masks, seed=seeds, has_bias=st.booleans())
 def test_attention_forward_and_backward(kernel, sizes, masks, seed, has_bias):
     rng = np.random.default_rng(seed)
@@ -42,7 +44,7 @@ def test_attention_forward_and_backward(kernel, sizes, masks, seed, has_bias):
 
     upstream = normal(rng, sizes.batch, sizes.queries, sizes.heads, sizes.value_dim)
     with ops.use_kernel(kernel):
-        output, gradients = value_and_gradients(attend, [query, key, value], upstream)
+        output, gradients = value_and_gradients(attend, [query, key, value], upstream, is_compiled=kernel == "block")
     rows = allowed(parts, sizes).any(-1).transpose(0, 2, 1)
     assert not rows.all()
     assert (output[~rows] == 0).all()
@@ -63,8 +65,9 @@ def test_a_sequence_that_is_all_padding(kernel, dtype):
         bias = keras_ops.full((1, 1, 7, 2), -1e4, dtype=dtype)
         return ops.attention(*heads, mask, bias=bias)[0]
 
+    upstream = np.ones((2, 7, 3, 5))
     with ops.use_kernel(kernel):
-        output, gradients = value_and_gradients(attend, arrays, np.ones((2, 7, 3, 5)), dtype)
+        output, gradients = value_and_gradients(attend, arrays, upstream, dtype, is_compiled=kernel == "block")
     assert (output[0] == 0).all()
     assert all((gradient[0] == 0).all() and np.isfinite(gradient).all() for gradient in gradients)
     expected = to_numpy(keras_ops.convert_to_tensor(arrays[2], dtype=dtype))[1, :1]
