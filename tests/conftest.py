@@ -1,5 +1,6 @@
 """The profiles of Hypothesis and the data sets."""
 
+import gc
 import os
 import pathlib
 
@@ -51,12 +52,18 @@ _MAPS = pathlib.Path("/proc/self/maps")  # on Linux: a line for each memory map 
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _few_old_programs():
-    """On JAX, forgets the programs of the modules that ended before their memory maps are too many.
+def _light_process(request):
+    """Forgets what a module kept, so that the process stays small and the garbage collector, which Keras calls, quick.
 
-    Linux gives a process 65,530 maps and a program takes a few: some thousand programs would end it.
+    On JAX also the compiled programs, where there are many: Linux gives a process 65,530 memory maps, a program takes
+    a few, and one too many ends the process.
     """
     yield
+    for value in list(vars(request.module).values()):
+        if hasattr(value, "cache_clear") and value.__module__ == request.module.__name__:
+            value.cache_clear()
+    gc.collect()
+    gc.freeze()
     if keras.backend.backend() == "jax" and _MAPS.exists() and _MAPS.read_text().count("\n") > 30_000:
         import jax
 
