@@ -1,5 +1,7 @@
 """Every name of a backend, by Keras alone: what a backend has that does nothing of its own, numpy for one."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -95,10 +97,14 @@ def keep_mask(shape, rate, seed_generator, like):
     return keras.random.uniform(shape, seed=seed_generator) >= rate
 
 
-def linear(x, kernel, bias):
-    """`x [M, D]` times `kernel [D, F]`, plus `bias [F]` if that is not `None`."""
-    product = ops.matmul(x, kernel)
-    return product if bias is None else ops.add(product, bias)
+def linear(x, kernel, bias, num_axes=1):
+    """`x [..., *inputs]` times `kernel [*inputs, *outputs]`, plus `bias [*outputs]` if that is not `None`."""
+    inputs, outputs = kernel.shape[:num_axes], kernel.shape[num_axes:]
+    matrix = ops.reshape(kernel, (math.prod(inputs), math.prod(outputs)))
+    product = ops.matmul(ops.reshape(x, (-1, math.prod(inputs))), matrix)
+    if bias is not None:
+        product = ops.add(product, ops.reshape(bias, (-1,)))
+    return ops.reshape(product, (*ops.shape(x)[:-num_axes], *outputs))
 
 
 def rematerialize(function, keeps_products=False, is_looped=False):

@@ -13,11 +13,26 @@ from keras_tfm.backend.torch_recording import is_recording
 _SMALLEST = 1 << 22  # multiplications; below, the call costs more than it saves
 
 
-def linear(x, kernel, bias):
-    """`x [M, D]` times `kernel [D, F]` plus `bias [F]` or `None`."""
-    if _takes_onednn(x, kernel):
-        return _Product.apply(x, kernel, bias)
-    return functional.linear(x, kernel, bias)
+def linear(x, kernel, bias, num_axes=1):
+    """`x [..., *inputs]` times `kernel [*inputs, *outputs]` plus `bias [*outputs]` or `None`.
+
+    In PyTorch's own words: on small inputs Keras' operations would take most of the time.
+    """
+    if not torch.is_tensor(x) or x.dtype != kernel.dtype:
+        return functional.linear(x, kernel, bias, num_axes)
+    inputs, outputs = kernel.shape[:num_axes], kernel.shape[num_axes:]
+    matrix = kernel.reshape(inputs.numel(), outputs.numel())
+    product = _multiply(x.reshape(-1, inputs.numel()), matrix, None if bias is None else bias.reshape(-1))
+    return product.reshape(*x.shape[:-num_axes], *outputs)
+
+
+def _multiply(a, b, bias):
+    """`a [M, K]` times `b [K, N]` plus `bias [N]` or `None`."""
+    if _takes_onednn(a, b):
+        return _Product.apply(a, b, bias)
+    if bias is None:
+        return torch.mm(a, b)
+    return torch.mm(a, b) + bias if is_recording() else torch.addmm(bias, a, b)  # recorded weights are packed
 
 
 def _takes_onednn(a, b):
@@ -42,8 +57,8 @@ class _Product(torch.autograd.Function):
     def backward(ctx, upstream):
         a, b = ctx.saved_tensors
         wants_a, wants_b, wants_bias = ctx.needs_input_grad
-        of_a = linear(upstream, b.t(), None) if wants_a else None
-        of_b = linear(a.t(), upstream, None) if wants_b else None
+        of_a = _multiply(upstream, b.t(), None) if wants_a else None
+        of_b = _multiply(a.t(), upstream, None) if wants_b else None
         return of_a, of_b, upstream.sum(0) if wants_bias else None
 
 

@@ -111,7 +111,7 @@ class FeedForward(keras.layers.Layer):
         return self._project(self.intermediate_dense(inputs), training)
 
     def _project(self, hidden, training):
-        if self.dropout:
+        if self.dropout and training:
             hidden = self.activation_dropout(hidden, training=training)
         return self.output_dense(hidden)
 

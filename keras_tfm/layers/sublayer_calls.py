@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_tfm.layers.attention_masks import all_of, as_padding_mask, tokens_at
 from keras_tfm.layers.cache_forms import is_stacked_cache
+from keras_tfm.layers.dropout import Dropout
 from keras_tfm.ops.kv_cache import count_from
 
 
@@ -26,7 +27,8 @@ class Steps:
         """Calls them on `x [B, T, D]`; `mask` is bool `[B, T]`, True at real tokens, or `None`."""
         options = {"mask": mask, "training": training}
         for layer, names in self._steps:
-            x = layer(x, **{name: options[name] for name in names})
+            if training or not isinstance(layer, Dropout):  # one that drops nothing is not worth a call
+                x = layer(x, **{name: options[name] for name in names})
         return x
 
 

@@ -1,7 +1,5 @@
 """The linear map of tokens, as one product of matrices."""
 
-import math
-
 from keras import ops
 
 from keras_tfm import backend
@@ -30,9 +28,5 @@ def linear(x, kernel, bias=None, num_axes=1):
     >>> tuple(linear(keras.ops.ones((2, 5, 8)), keras.ops.ones((8, 4, 3)), keras.ops.ones((4, 3))).shape)
     (2, 5, 4, 3)
     """
-    kernel = ops.convert_to_tensor(kernel)
-    inputs, outputs = kernel.shape[:num_axes], kernel.shape[num_axes:]
-    bias = None if bias is None else ops.reshape(bias, (-1,))
-    tokens = ops.reshape(x, (-1, math.prod(inputs)))
-    result = backend.linear(tokens, ops.reshape(kernel, (math.prod(inputs), math.prod(outputs))), bias)
-    return ops.reshape(result, (*ops.shape(x)[:-num_axes], *outputs))
+    bias = None if bias is None else ops.convert_to_tensor(bias)
+    return backend.linear(x, ops.convert_to_tensor(kernel), bias, num_axes)
