@@ -85,13 +85,41 @@ def random_bits_at(keys, index, columns, stream=0):
     [[-1784649106]
      [-1482071654]]
     """
+    first, second = _row_words(keys, index, _mixed_integer(stream * _GOLDEN))
+    return _mix(ops.bitwise_xor(_mix(columns + _signed(_GOLDEN)), first), second)
+
+
+def mask_bits_at(keys, index, columns):
+    """Random words of 32 bits whose greatest bits are random enough for masks, at half the price of `random_bits_at`.
+
+    Args:
+        keys, index, columns: as in `random_bits_at`.
+
+    Returns:
+        int32 `[..., C]`, to be compared with a bound.
+
+    Numerics:
+        Rows and columns are hashed as in `random_bits_at`, what they make together in two rounds rather than three: 6
+        operations an element instead of 14. Compilers fuse them; without one each goes over the memory once.
+
+    Example:
+
+    >>> words = mask_bits_at(row_keys(7, 100), 0, ops.arange(100, dtype="int32"))
+    >>> 0.45 < float(ops.mean(ops.cast(words >= 0, "float32"))) < 0.55
+    True
+    """
+    first, second = _row_words(keys, index, 0)
+    words = ops.bitwise_xor(_mix(columns + _signed(_GOLDEN)), first) * _signed(_MULTIPLIERS[0]) + second
+    return _fold(words, 15) * _signed(_MULTIPLIERS[1])
+
+
+def _row_words(keys, index, branch):
+    """Two words `[..., 1]` of each key at an index."""
     keys = ops.expand_dims(ops.cast(keys, "int32"), -1)
     index = ops.cast(index, "int32")
     index = ops.expand_dims(index, -1) if len(index.shape) else index
-    branch = _mixed_integer(stream * _GOLDEN)
     first = _mix(ops.bitwise_xor(_mix(keys), index + _signed(branch)))
-    second = _mix(ops.bitwise_xor(keys, _signed(branch ^ _WORD)) + index * _signed(_GOLDEN))
-    return _mix(ops.bitwise_xor(_mix(columns + _signed(_GOLDEN)), first), second)
+    return first, _mix(ops.bitwise_xor(keys, _signed(branch ^ _WORD)) + index * _signed(_GOLDEN))
 
 
 def uniform(keys, index, size, stream=0):

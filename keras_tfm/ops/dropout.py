@@ -3,7 +3,7 @@
 from keras import ops
 
 from keras_tfm import backend
-from keras_tfm.ops.counter_random import random_bits, row_keys
+from keras_tfm.ops.counter_random import mask_bits_at, row_keys
 
 
 def dropout(x, rate, seed_generator):
@@ -69,7 +69,7 @@ def keep_mask(shape, rate, seed_generator, like):
     rows = 1
     for length in leading:
         rows = rows * length
-    bits = random_bits(row_keys(seed, rows), draw, size)
+    bits = mask_bits_at(row_keys(seed, rows), draw, ops.arange(size, dtype="int32"))
     return ops.reshape(bits >= smallest_kept(rate), shape)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from keras import ops
 
-from keras_tfm.ops.counter_random import random_bits_at, row_keys
+from keras_tfm.ops.counter_random import mask_bits_at, row_keys
 from keras_tfm.ops.dropout import smallest_kept
 
 
@@ -27,7 +27,7 @@ class PlacedDropout:
 
     def apply(self, scores):
         """Scores `[..., T, S]` with some set to zero, the others scaled up."""
-        is_kept = random_bits_at(self.rows, self.draw, self.columns) >= smallest_kept(self.rate)
+        is_kept = mask_bits_at(self.rows, self.draw, self.columns) >= smallest_kept(self.rate)
         return ops.where(is_kept, scores * ops.cast(1 / (1 - self.rate), scores.dtype), ops.zeros((), scores.dtype))
 
 

@@ -39,6 +39,14 @@ def test_neighbours_rows_draws_and_seeds_are_independent():
         assert stats.chi2_contingency(table).pvalue > 1e-5
 
 
+def test_the_corners_of_rectangles_are_independent():
+    signs = 2.0 * _masks(0.5, (512, 509), seed=11)[0] - 1  # hashes of row and column could cancel there
+    for rows, columns in ((1, 1), (1, 2), (2, 1), (16, 64), (255, 256)):
+        sides = signs[rows:] * signs[:-rows]
+        corners = sides[:, columns:] * sides[:, :-columns]
+        assert stats.norm.sf(abs(corners.sum()) / np.sqrt(corners.size)) > 1e-5
+
+
 def test_a_seed_draws_the_same_again_and_another_mask_next():
     first, second = _masks(0.4, (11, 13), draws=2), _masks(0.4, (11, 13), draws=2)
     np.testing.assert_array_equal(first, second)
