@@ -20,6 +20,7 @@ class Setting(NamedTuple):
     batch_size: int = 16
     length: int = 128
     num_outputs: int = 17
+    jit_compile: bool | str = "auto"
 
     @property
     def num_tokens(self):
@@ -80,7 +81,7 @@ def of_blocks(setting, make_block):
         x = make_block()(x, padding_mask=real)
     model = keras.Model([inputs, real], keras.layers.Dense(setting.num_outputs, dtype="float32")(x))
     *arrays, targets = setting.batch()
-    return steps.of_keras(model, "mse", arrays, targets)
+    return steps.of_keras(model, "mse", arrays, targets, setting.jit_compile)
 
 
 def torch_nn(setting, dropout, nested=False):

@@ -19,6 +19,7 @@ class Setting(NamedTuple):
     num_heads: int = 12
     batch_size: int = 1
     length: int = 128
+    jit_compile: bool | str = "auto"
 
     @property
     def num_tokens(self):
@@ -68,7 +69,7 @@ def of_keras(setting, model, inputs):
     """Steps with the cross-entropy of all tokens."""
     ids, targets = setting.batch()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    return steps.of_keras(model, loss, inputs(ids), targets)
+    return steps.of_keras(model, loss, inputs(ids), targets, setting.jit_compile)
 
 
 def transformers(setting, dropout):

@@ -15,15 +15,16 @@ class Steps(NamedTuple):
     predict: Callable
 
 
-def of_keras(model, loss, inputs, targets):
+def of_keras(model, loss, inputs, targets, jit_compile="auto"):
     """Of a Keras model with Adam: `train_on_batch` and `predict_on_batch`.
 
     Args:
         model: a Keras model.
         loss: a Keras loss or its name.
         inputs, targets: arrays, in any structure that the model takes.
+        jit_compile: as `compile` takes it; `"auto"` is no XLA where TensorFlow has only a CPU.
     """
-    model.compile(keras.optimizers.Adam(1e-3), loss, jit_compile="auto")
+    model.compile(keras.optimizers.Adam(1e-3), loss, jit_compile=jit_compile)
     if keras.backend.backend() == "torch":
         inputs, targets = to_torch((inputs, targets))
     return Steps(lambda: model.train_on_batch(inputs, targets), lambda: model.predict_on_batch(inputs))

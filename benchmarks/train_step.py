@@ -9,8 +9,8 @@
 - `gpt`: 12 blocks, width 768, feed-forward 3,072, 128 tokens, 8,000 words.
 
 All with Adam. A training step is `train_on_batch`, a prediction `predict_on_batch` of the same model, with the dropout
-configured. On PyTorch `torch.nn`, x-transformers and Hugging Face take part, with `torch.optim.Adam`. What is not
-installed is left out.
+configured. On TensorFlow with only a CPU Keras compiles by XLA where it is told to, by `--jit-compile`. On PyTorch
+`torch.nn`, x-transformers and Hugging Face take part, with `torch.optim.Adam`. What is not installed is left out.
 """
 
 import argparse
@@ -37,7 +37,8 @@ def report(name, module, setting, dropouts, rounds, warm_up=3):
         for what, place in (("training step", 0), ("prediction", 1)):
             functions = {contestant: steps[place] for contestant, steps in made.items()}
             seconds = contest.take_turns(functions, rounds, warm_up)
-            title = f"{keras.backend.backend()}, {name}, {policy}, {what}, dropout {dropout:g}"
+            compiler = ", jit_compile" if setting.jit_compile is True else ""
+            title = f"{keras.backend.backend()}{compiler}, {name}, {policy}, {what}, dropout {dropout:g}"
             peers = [contestant for contestant in made if contestant != "keras_tfm"]
             tables.append(contest.table(title, seconds, peers))
             if place == 0:
@@ -55,12 +56,15 @@ def main():
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=["encoder"])
     parser.add_argument("--dropout", type=float, nargs="+", default=[0, 0.1])
     parser.add_argument("--dtype", default="float32", help="Keras' dtype policy, as mixed_bfloat16")
+    parser.add_argument("--jit-compile", action="store_true", help="XLA for Keras' models on TensorFlow's CPU too")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--write", action="store_true", help="append to benchmarks/results")
     arguments = parser.parse_args()
     keras.config.set_dtype_policy(arguments.dtype)
     for name in arguments.models:
-        tables = report(name, *MODELS[name], arguments.dropout, arguments.rounds)
+        module, setting = MODELS[name]
+        setting = setting._replace(jit_compile=True if arguments.jit_compile else "auto")
+        tables = report(name, module, setting, arguments.dropout, arguments.rounds)
         print(tables)
         if arguments.write:
             contest.write("train-step", "Training steps and predictions", tables)

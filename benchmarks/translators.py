@@ -19,6 +19,7 @@ class Setting(NamedTuple):
     num_heads: int = 4
     batch_size: int = 64
     length: int = 32
+    jit_compile: bool | str = "auto"
 
     @property
     def num_tokens(self):
@@ -82,7 +83,7 @@ def of_keras(setting, model):
     """Steps with the cross-entropy of real tokens."""
     source, shifted, target = setting.batch()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=0)
-    return steps.of_keras(model, loss, {"source_ids": source, "target_ids": shifted}, target)
+    return steps.of_keras(model, loss, {"source_ids": source, "target_ids": shifted}, target, setting.jit_compile)
 
 
 def torch_nn(setting, dropout):
