@@ -91,6 +91,11 @@ def custom_gradient(forward, backward):
     return lambda *args: forward(*args)[0]
 
 
+def as_one_program(function):
+    """`function` of integers, as scalars, compiled by itself where a backend would go through memory for each step."""
+    return function
+
+
 def keep_mask(shape, rate, seed_generator, like):
     """Which elements dropout leaves, bool `[*shape]`; see `keras_tfm.ops.dropout.keep_mask`."""
     del like

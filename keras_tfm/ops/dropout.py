@@ -5,6 +5,8 @@ from keras import ops
 from keras_tfm import backend
 from keras_tfm.ops.counter_random import mask_bits_at, row_keys
 
+_SMALLEST_PROGRAM = 1 << 16  # elements; below, a program of its own costs more than it saves
+
 
 def dropout(x, rate, seed_generator):
     """Sets elements to zero at random, and scales the others so that the expected value stays.
@@ -69,8 +71,13 @@ def keep_mask(shape, rate, seed_generator, like):
     rows = 1
     for length in leading:
         rows = rows * length
-    bits = mask_bits_at(row_keys(seed, rows), draw, ops.arange(size, dtype="int32"))
-    return ops.reshape(bits >= smallest_kept(rate), shape)
+    is_small = all(isinstance(length, int) for length in shape) and rows * size < _SMALLEST_PROGRAM
+    draw_mask = _draw_mask if is_small else backend.as_one_program(_draw_mask)
+    return ops.reshape(draw_mask(seed, draw, rows, size, smallest_kept(rate)), shape)
+
+
+def _draw_mask(seed, draw, rows, size, bound):
+    return mask_bits_at(row_keys(seed, rows), draw, ops.arange(size, dtype="int32")) >= bound
 
 
 def smallest_kept(rate):
