@@ -7,6 +7,7 @@ once, for calls in what `is_traced`; `rematerialize` has a function computed aga
 of blocks of tensors, block by block. `custom_gradient` gives a function the gradient that is written for it.
 `keep_mask` draws masks of dropout, or is `None` where a hash costs less; `as_one_program` has what makes such a hash
 compiled. `linear` is a product of matrices,
+`may_call_directly` says where layers may do without Keras' own call,
 `linear_cross_entropy` the loss of one, a chunk of tokens at a time. A backend's own file has what
 it does in a way of its own, `functional` the rest. They are loaded at first use, because `selection` in this room
 chooses the backend and has to run before Keras is imported.
@@ -24,6 +25,7 @@ __all__ = [
     "linear",
     "linear_cross_entropy",
     "map_blocks",
+    "may_call_directly",
     "rematerialize",
     "scan",
     "value_range",

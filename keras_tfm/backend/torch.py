@@ -57,6 +57,7 @@ __all__ = [
     "linear",
     "linear_cross_entropy",
     "map_blocks",
+    "may_call_directly",
     "rematerialize",
     "value_range",
     "while_loop",
@@ -81,6 +82,14 @@ def compile_loop(function, variables):
 
     run.recordings = recordings
     return run
+
+
+def may_call_directly(layer, x):
+    """Whether a call of `layer` is eager and watched by nobody; see `functional.may_call_directly`."""
+    if not torch.is_tensor(x) or torch.compiler.is_compiling():
+        return False
+    hooks = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
+    return not (hooks or torch.nn.modules.module._has_any_global_hook())
 
 
 def while_loop(condition, body, loop, maximum_iterations):

@@ -2,11 +2,14 @@
 
 import keras
 
+from keras_tfm.layers.direct_calls import DirectCalls
 from keras_tfm.ops.linear import linear
 
 
-class TokenDense(keras.layers.Dense):
+class TokenDense(DirectCalls, keras.layers.Dense):
     """`keras.layers.Dense`, with the arguments, weights, quantization and LoRA of Keras' layer."""
+
+    num_input_axes = 1
 
     def call(self, inputs, training=None):
         """Maps `[..., D]` to `[..., units]`."""
@@ -17,7 +20,7 @@ class TokenDense(keras.layers.Dense):
         super().quantize(mode, type_check=False, config=config)  # Keras' class refuses subclasses
 
 
-class TokenEinsumDense(keras.layers.EinsumDense):
+class TokenEinsumDense(DirectCalls, keras.layers.EinsumDense):
     """`keras.layers.EinsumDense` for kernels `[*inputs, *outputs]` whose inputs are the last axes of what is mapped.
 
     Args:
@@ -28,11 +31,11 @@ class TokenEinsumDense(keras.layers.EinsumDense):
     def __init__(self, equation, **kwargs):
         super().__init__(equation, **kwargs)
         _, kernel, outputs = equation.replace("->", ",").split(",")
-        self._num_input_axes = sum(letter not in outputs for letter in kernel)
+        self.num_input_axes = sum(letter not in outputs for letter in kernel)
 
     def call(self, inputs, training=None):
         """Maps `[..., *inputs]` to `[..., *outputs]`."""
-        return _activated(self, linear(inputs, self.kernel, self.bias, self._num_input_axes))
+        return _activated(self, linear(inputs, self.kernel, self.bias, self.num_input_axes))
 
     def quantize(self, mode=None, type_check=True, config=None):
         """Quantizes the weights, as Keras' layer does."""

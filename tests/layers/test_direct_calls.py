@@ -1,0 +1,94 @@
+"""Direct calls give what Keras' calls give, and Keras is asked wherever it would do something."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_tfm.layers.token_dense import TokenDense, TokenEinsumDense
+from tests.numerics import assert_close, mask_of, with_mask
+
+IS_TORCH = keras.backend.backend() == "torch"
+X = np.random.default_rng(0).normal(size=(2, 3, 5)).astype("float32")
+
+
+def built(kind=TokenDense, **options):
+    layer = kind(7, **options) if kind is TokenDense else kind("abc,cde->abde", output_shape=(None, 2, 7), **options)
+    layer.build(X.shape)
+    return layer
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The layers that were called by way of Keras."""
+    made, keras_call = [], keras.layers.Layer.__call__
+
+    def call(self, *args, **kwargs):
+        made.append(self)
+        return keras_call(self, *args, **kwargs)
+
+    monkeypatch.setattr(keras.layers.Layer, "__call__", call)
+    return made
+
+
+@pytest.mark.parametrize("kind", [TokenDense, TokenEinsumDense])
+def test_a_plain_call_on_pytorch_is_direct_and_the_same(kind, calls):
+    layer, x = built(kind), ops.convert_to_tensor(X)
+    received = layer(x)
+    assert calls == ([] if IS_TORCH else [layer])
+    assert_close(received, keras.layers.Layer.__call__(layer, x))
+
+
+def with_lora(layer):
+    layer.enable_lora(2)
+
+
+def quantized(layer):
+    layer.quantize("int8")
+
+
+def hooked(layer):
+    if IS_TORCH:
+        layer.register_forward_hook(lambda *arguments: None)
+
+
+@pytest.mark.parametrize("change", [with_lora, quantized, hooked])
+def test_keras_calls_what_was_changed(change, calls):
+    layer = built()
+    change(layer)
+    layer(ops.convert_to_tensor(X))
+    assert calls[-1] is layer
+
+
+def test_keras_calls_for_masks_numpy_other_precisions_and_the_first_time(calls):
+    layer = built()
+    mask = np.array([[True, True, False], [True, False, False]])
+    np.testing.assert_array_equal(mask_of(layer(with_mask(ops.convert_to_tensor(X), mask))), mask)
+    layer(X)
+    layer(ops.cast(X, "float16"))
+    built(dtype="mixed_bfloat16")(ops.convert_to_tensor(X))
+    TokenDense(7)(ops.convert_to_tensor(X))
+    built(activity_regularizer="l2")(ops.convert_to_tensor(X))
+    assert len(calls) == 6
+
+
+def test_a_layer_in_one_of_reduced_precision_keeps_its_own(calls):
+    class Outer(keras.layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.inner = built(dtype="float32")
+
+        def call(self, x):
+            return self.inner(ops.cast(x, "float32"))
+
+    outer = Outer(dtype="mixed_bfloat16")
+    received = outer(ops.convert_to_tensor(X))
+    x = ops.cast(ops.cast(X, "bfloat16"), "float32")
+    assert_close(received, ops.matmul(x, ops.convert_to_tensor(outer.inner.kernel)))
+
+
+def test_a_wrong_width_is_named():
+    with pytest.raises(
+        ValueError, match="expected axis -1 of input shape to have value 5"
+    ):
+        built()(ops.ones((2, 3, 4)))
