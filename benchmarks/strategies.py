@@ -149,7 +149,7 @@ def character_table(data, minutes, num_texts=32, length=256):
         cells = [
             f"{-np.mean(scores) / length:.2f}",
             f"{100 * np.mean([repeated_share(each) for each in texts]):.0f} %",
-            f"{100 * np.mean(found):.0f} %",
+            f"{100 * np.mean(found):.0f} %" if found else "none found",
             f"{seconds:.1f}",
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
