@@ -10,14 +10,13 @@ benchmarks/results.
 import argparse
 import contextlib
 import functools
-import resource
 import subprocess
 import sys
 
 import keras
 import numpy as np
 
-from benchmarks.contest import table, take_turns, versions, write
+from benchmarks.contest import peak_memory, table, take_turns, versions, write
 from keras_tfm import ops
 from keras_tfm.ops.attention_request import ScoreDropout
 
@@ -102,9 +101,7 @@ def time_table(length, is_causal, rounds, names, inputs):
 def peak(name, length, is_causal):
     """MiB that a contestant needs for two steps, beyond what the process had before."""
     step = make_step(contestants()[name], heads(length), is_causal)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    step(), step()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return peak_memory(lambda: (step(), step())) / 2**20
 
 
 def memory_table(lengths, names):

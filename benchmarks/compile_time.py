@@ -11,7 +11,6 @@ itself, in blocks in a loop as well. `--memory` compares the peak memory and the
 """
 
 import argparse
-import resource
 import subprocess
 import sys
 import time
@@ -98,13 +97,15 @@ def measure(contestant, depth, size, steps):
     x = batch(size)
     gradients = 0.0 if size is LARGE else first_gradients(make_model(contestant, depth, size, "sgd"), x)
     model = make_model(contestant, depth, size, "adam" if size is SMALL else "sgd")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds = []
-    for _ in range(steps + 1):
-        start = time.perf_counter()
-        float(model.train_on_batch(x, x))
-        seconds.append(time.perf_counter() - start)
-    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+    def train():
+        for _ in range(steps + 1):
+            start = time.perf_counter()
+            float(model.train_on_batch(x, x))
+            seconds.append(time.perf_counter() - start)
+
+    peak = contest.peak_memory(train) / 1e6
     return gradients, seconds[0], 1e3 * float(np.median(seconds[1:])), peak
 
 

@@ -4,6 +4,8 @@ import datetime
 import os
 import pathlib
 import platform
+import re
+import resource
 import sys
 import time
 
@@ -54,6 +56,25 @@ def table(title, seconds, peers, unit="ms"):
         span = f"{factor * min(values):.1f}-{factor * max(values):.1f}"
         lines.append(f"| {name} | {factor * median:.1f} | {span} | {ratios} |")
     return "\n".join(lines) + "\n"
+
+
+def peak_memory(function):
+    """Bytes that a process holds at most while it calls a function, beyond what it held before.
+
+    In a process of its own: what was freed before, and is used again, does not count. On Linux; elsewhere the peak of
+    the process so far must be below what the function takes.
+    """
+    before = _resident("VmRSS")
+    function()
+    return max(0, _resident("VmHWM") - before)
+
+
+def _resident(field):
+    status = pathlib.Path("/proc/self/status")
+    if not status.exists():
+        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Not ru_maxrss: Linux hands that of the parent on.
+    return 1024 * int(re.search(rf"{field}:\s+(\d+) kB", status.read_text())[1])
 
 
 def device():

@@ -9,7 +9,6 @@ benchmarks/results. Needs keras_hub, transformers and torch for the peers; those
 """
 
 import argparse
-import resource
 import subprocess
 import sys
 from typing import NamedTuple
@@ -186,10 +185,7 @@ def peak_memory(name, strategy):
 def print_peak(setting, strategy, name):
     """For `peak_memory`: prints how much the second call adds to the memory that the process had before the first."""
     function, _ = CONTESTANTS[name](setting, strategy)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    function()
-    function()
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(contest.peak_memory(lambda: (function(), function())) / 1e6)
 
 
 def report(setting, strategy, rounds, memory=False, names=None):

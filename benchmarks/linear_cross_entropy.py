@@ -10,8 +10,6 @@ benchmarks/results.
 """
 
 import argparse
-import pathlib
-import resource
 import subprocess
 import sys
 from typing import NamedTuple
@@ -119,10 +117,7 @@ def peak_memory(setting, num_classes, name):
 def print_peak(setting, num_classes, name):
     """For `peak_memory`: prints how far the peak of two calls is above what the process held before them."""
     step = make_step(*contestants()[name], setting.arrays(num_classes))
-    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
-    for _ in range(2):
-        step()
-    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - pages * resource.getpagesize()
+    peak = contest.peak_memory(lambda: (step(), step()))
     print((peak - setting.gradient_bytes(num_classes)) / 1e6)
 
 

@@ -33,6 +33,11 @@ class LatentCache(NamedTuple):
         return cls(ops.zeros((*shape, latent_dim), dtype), ops.zeros((*shape, rotary_dim), dtype))
 
     @property
+    def key(self):
+        """What stands for the keys: the latents `[B, S, R]`."""
+        return self.latent
+
+    @property
     def length(self):
         """S, how many positions fit."""
         return self.latent.shape[1]

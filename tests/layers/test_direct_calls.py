@@ -88,7 +88,5 @@ def test_a_layer_in_one_of_reduced_precision_keeps_its_own(calls):
 
 
 def test_a_wrong_width_is_named():
-    with pytest.raises(
-        ValueError, match="expected axis -1 of input shape to have value 5"
-    ):
+    with pytest.raises(ValueError, match="expected axis -1 of input shape to have value 5"):
         built()(ops.ones((2, 3, 4)))
