@@ -65,41 +65,24 @@ def random_bits(keys, index, size, stream=0):
      [  812270739  -601657265 -1482071654]]
     """
     size = size if hasattr(size, "dtype") else _check("size", size)
-    return random_bits_at(keys, index, ops.arange(size, dtype="int32"), _check("stream", stream))
-
-
-def random_bits_at(keys, index, columns, stream=0):
-    """Some columns of what `random_bits` draws.
-
-    Args:
-        keys, index, stream: as in `random_bits`.
-        columns: int32 `[C]`, in any order.
-
-    Returns:
-        int32 `[..., C]`.
-
-    Example:
-
-    >>> keys = row_keys(7, 2)
-    >>> print(ops.convert_to_numpy(random_bits_at(keys, 0, ops.convert_to_tensor([2], dtype="int32"))))
-    [[-1784649106]
-     [-1482071654]]
-    """
+    stream = _check("stream", stream)
     first, second = _row_words(keys, index, _mixed_integer(stream * _GOLDEN))
-    return _mix(ops.bitwise_xor(_mix(columns + _signed(_GOLDEN)), first), second)
+    columns = _mix(ops.arange(size, dtype="int32") + _signed(_GOLDEN))
+    return _mix(ops.bitwise_xor(columns, first), second)
 
 
 def mask_bits_at(keys, index, columns):
-    """Random words of 32 bits whose greatest bits are random enough for masks, at half the price of `random_bits_at`.
+    """Random words of 32 bits whose greatest bits are random enough for masks, at half the price of `random_bits`.
 
     Args:
-        keys, index, columns: as in `random_bits_at`.
+        keys, index: as in `random_bits`.
+        columns: int32 `[C]`, in any order: a part draws what the whole draws there.
 
     Returns:
         int32 `[..., C]`, to be compared with a bound.
 
     Numerics:
-        Rows and columns are hashed as in `random_bits_at`, what they make together in two rounds rather than three: 6
+        Rows and columns are hashed as in `random_bits`, what they make together in two rounds rather than three: 6
         operations an element instead of 14. Compilers fuse them; without one each goes over the memory once.
 
     Example:
