@@ -1,7 +1,6 @@
 """The encoder that benchmarks train and ask, of each contestant, on the same batch with padding."""
 
 import warnings
-from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -9,31 +8,16 @@ import numpy as np
 from benchmarks import contest, steps
 from keras_tfm import layers
 
+SETTING = steps.Setting(6, 256, 1024, 8, batch_size=16, length=128)  # a training step is 63 GFLOP
 
-class Setting(NamedTuple):
-    """Sizes of the model and of the batch; by default a training step is 63 GFLOP."""
 
-    num_layers: int = 6
-    width: int = 256
-    intermediate_dim: int = 1024
-    num_heads: int = 8
-    batch_size: int = 16
-    length: int = 128
-    num_outputs: int = 17
-    jit_compile: bool | str = "auto"
-
-    @property
-    def num_tokens(self):
-        """Places of a batch."""
-        return self.batch_size * self.length
-
-    def batch(self):
-        """Features float32 `[B, T, D]`, real tokens bool `[B, T]`, targets float32 `[B, T, outputs]`."""
-        generator = np.random.default_rng(0)
-        x = generator.normal(size=(self.batch_size, self.length, self.width)).astype("float32")
-        lengths = generator.integers(3 * self.length // 5, self.length + 1, self.batch_size)
-        real = np.arange(self.length) < lengths[:, None]
-        return x, real, generator.normal(size=(self.batch_size, self.length, self.num_outputs)).astype("float32")
+def batch(setting):
+    """Features float32 `[B, T, D]`, real tokens bool `[B, T]`, targets float32 `[B, T, outputs]`."""
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(setting.batch_size, setting.length, setting.width)).astype("float32")
+    lengths = generator.integers(3 * setting.length // 5, setting.length + 1, setting.batch_size)
+    real = np.arange(setting.length) < lengths[:, None]
+    return x, real, generator.normal(size=(setting.batch_size, setting.length, setting.num_outputs)).astype("float32")
 
 
 def contestants(setting, dropout, nested=False):
@@ -80,7 +64,7 @@ def of_blocks(setting, make_block):
     for _ in range(setting.num_layers):
         x = make_block()(x, padding_mask=real)
     model = keras.Model([inputs, real], keras.layers.Dense(setting.num_outputs, dtype="float32")(x))
-    *arrays, targets = setting.batch()
+    *arrays, targets = batch(setting)
     return steps.of_keras(model, "mse", arrays, targets, setting.jit_compile)
 
 
@@ -99,7 +83,7 @@ def torch_nn(setting, dropout, nested=False):
         def forward(self, x, padding):
             return self.head(self.encoder(x, src_key_padding_mask=padding))
 
-    x, real, targets = setting.batch()
+    x, real, targets = batch(setting)
     return steps.of_torch(Model(), torch.nn.functional.mse_loss, [x, ~real], targets)
 
 
@@ -135,5 +119,5 @@ def x_transformers(setting, dropout):
         def forward(self, x, real):
             return self.head(self.encoder(x, mask=real))
 
-    *arrays, targets = setting.batch()
+    *arrays, targets = batch(setting)
     return steps.of_torch(Model(), torch.nn.functional.mse_loss, arrays, targets)

@@ -34,7 +34,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--write", action="store_true", help="append to benchmarks/results")
     arguments = parser.parse_args()
-    tables = report(encoders.Setting(), arguments.lengths, arguments.tokens, arguments.rounds)
+    tables = report(encoders.SETTING, arguments.lengths, arguments.tokens, arguments.rounds)
     print(tables)
     if arguments.write:
         contest.write("inference", "Predictions against the length", tables)

@@ -1,36 +1,20 @@
 """The GPT that benchmarks train, of each contestant, on the same batch."""
 
-from typing import NamedTuple
-
 import keras
 import numpy as np
 
 from benchmarks import contest, steps
 from keras_tfm import models
 
+# The blocks of GPT-2's smallest, and fewer words than its 50,257.
+SETTING = steps.Setting(12, 768, 3072, 12, batch_size=1, length=128)
 
-class Setting(NamedTuple):
-    """Sizes of the model and of the batch: the blocks of GPT-2's smallest, and fewer words than its 50,257."""
 
-    vocabulary_size: int = 8000
-    num_layers: int = 12
-    width: int = 768
-    intermediate_dim: int = 3072
-    num_heads: int = 12
-    batch_size: int = 1
-    length: int = 128
-    jit_compile: bool | str = "auto"
-
-    @property
-    def num_tokens(self):
-        """Tokens of a batch."""
-        return self.batch_size * self.length
-
-    def batch(self):
-        """Ids int32 `[B, T]`, and those that follow each."""
-        shape = self.batch_size, self.length + 1
-        ids = np.random.default_rng(0).integers(1, self.vocabulary_size, shape, "int32")
-        return ids[:, :-1], ids[:, 1:]
+def batch(setting):
+    """Ids int32 `[B, T]`, and those that follow each."""
+    shape = setting.batch_size, setting.length + 1
+    ids = np.random.default_rng(0).integers(1, setting.vocabulary_size, shape, "int32")
+    return ids[:, :-1], ids[:, 1:]
 
 
 def contestants(setting, dropout):
@@ -67,7 +51,7 @@ def keras_hub(setting, dropout):
 
 def of_keras(setting, model, inputs):
     """Steps with the cross-entropy of all tokens."""
-    ids, targets = setting.batch()
+    ids, targets = batch(setting)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     return steps.of_keras(model, loss, inputs(ids), targets, setting.jit_compile)
 
@@ -100,5 +84,5 @@ def transformers(setting, dropout):
     def loss(logits, targets):
         return torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten().long())
 
-    ids, targets = setting.batch()
+    ids, targets = batch(setting)
     return steps.of_torch(Model(), loss, [ids.astype("int64")], targets.copy())

@@ -13,9 +13,9 @@ import argparse
 import keras
 import numpy as np
 
-from benchmarks import contest, encoders
+from benchmarks import contest, encoders, steps
 
-SETTING = encoders.Setting(2, 256, 1024, 8, batch_size=1, length=512)
+SETTING = steps.Setting(2, 256, 1024, 8, batch_size=1, length=512)
 AXES = {
     "length": [128, 256, 512, 1024, 2048],
     "width": [64, 128, 256, 512, 1024],

@@ -8,6 +8,25 @@ from typing import NamedTuple
 import keras
 
 
+class Setting(NamedTuple):
+    """Sizes of a model and of its batch; a vocabulary where it reads ids, a number of outputs where it reads features."""
+
+    num_layers: int
+    width: int
+    intermediate_dim: int
+    num_heads: int
+    batch_size: int
+    length: int
+    vocabulary_size: int = 8000
+    num_outputs: int = 17
+    jit_compile: bool | str = "auto"
+
+    @property
+    def num_tokens(self):
+        """Places of a batch."""
+        return self.batch_size * self.length
+
+
 class Steps(NamedTuple):
     """What is timed: functions without arguments that wait for their result."""
 

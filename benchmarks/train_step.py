@@ -21,10 +21,10 @@ import numpy as np
 from benchmarks import contest, encoders, language_models, translators
 
 MODELS = {
-    "encoder": (encoders, encoders.Setting()),
+    "encoder": (encoders, encoders.SETTING),
     "translation-tiny": (translators, translators.TINY),
     "translation-base": (translators, translators.BASE),
-    "gpt": (language_models, language_models.Setting()),
+    "gpt": (language_models, language_models.SETTING),
 }
 
 

@@ -1,44 +1,24 @@
 """The translation model that benchmarks train, of each contestant, on the same batch with padding."""
 
-from typing import NamedTuple
-
 import keras
 import numpy as np
 
 from benchmarks import contest, steps
 from keras_tfm import models, ops
 
-
-class Setting(NamedTuple):
-    """Sizes of the model and of the batch; by default those of Transformer-Tiny."""
-
-    vocabulary_size: int = 8000
-    num_layers: int = 4
-    width: int = 128
-    intermediate_dim: int = 256
-    num_heads: int = 4
-    batch_size: int = 64
-    length: int = 32
-    jit_compile: bool | str = "auto"
-
-    @property
-    def num_tokens(self):
-        """Places of the targets of a batch."""
-        return self.batch_size * self.length
-
-    def batch(self):
-        """Ids int32 `[B, T]` of sources, of targets shifted right, and of targets; 0 is padding, a fifth of all."""
-        generator = np.random.default_rng(0)
-        shape = self.batch_size, self.length
-        source, target = generator.integers(4, self.vocabulary_size, (2, *shape), "int32")
-        lengths = generator.integers(3 * self.length // 5, self.length + 1, (2, self.batch_size, 1))
-        source, target = (np.where(np.arange(self.length) < lengths, (source, target), 0)).astype("int32")
-        shifted = np.where(target > 0, np.pad(target, ((0, 0), (1, 0)), constant_values=1)[:, :-1], 0)
-        return source, shifted.astype("int32"), target
+TINY = steps.Setting(4, 128, 256, 4, batch_size=64, length=32)
+BASE = steps.Setting(6, 512, 2048, 8, batch_size=16, length=32, vocabulary_size=32000)
 
 
-TINY = Setting()
-BASE = Setting(32000, 6, 512, 2048, 8, batch_size=16)
+def batch(setting):
+    """Ids int32 `[B, T]` of sources, of targets shifted right, and of targets; 0 is padding, a fifth of all."""
+    generator = np.random.default_rng(0)
+    shape = setting.batch_size, setting.length
+    source, target = generator.integers(4, setting.vocabulary_size, (2, *shape), "int32")
+    lengths = generator.integers(3 * setting.length // 5, setting.length + 1, (2, setting.batch_size, 1))
+    source, target = (np.where(np.arange(setting.length) < lengths, (source, target), 0)).astype("int32")
+    shifted = np.where(target > 0, np.pad(target, ((0, 0), (1, 0)), constant_values=1)[:, :-1], 0)
+    return source, shifted.astype("int32"), target
 
 
 def contestants(setting, dropout):
@@ -81,7 +61,7 @@ def keras_hub(setting, dropout):
 
 def of_keras(setting, model):
     """Steps with the cross-entropy of real tokens."""
-    source, shifted, target = setting.batch()
+    source, shifted, target = batch(setting)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=0)
     return steps.of_keras(model, loss, {"source_ids": source, "target_ids": shifted}, target, setting.jit_compile)
 
@@ -122,5 +102,5 @@ def torch_nn(setting, dropout):
     def loss(logits, targets):
         return torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten().long(), ignore_index=0)
 
-    source, shifted, target = setting.batch()
+    source, shifted, target = batch(setting)
     return steps.of_torch(Model(), loss, [source, shifted], target)

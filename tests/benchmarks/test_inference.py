@@ -1,8 +1,8 @@
 """The benchmark of predictions runs."""
 
-from benchmarks import encoders, inference
+from benchmarks import inference, steps
 
-TINY = encoders.Setting(num_layers=1, width=8, intermediate_dim=12, num_heads=2)
+TINY = steps.Setting(1, 8, 12, 2, batch_size=2, length=5)
 
 
 def test_a_tiny_run_gives_a_row_for_each_contestant(few_peers):

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from benchmarks import encoders, scaling
+from benchmarks import scaling, steps
 
-TINY = encoders.Setting(1, 8, 32, 2, batch_size=1, length=5)
+TINY = steps.Setting(1, 8, 32, 2, batch_size=1, length=5)
 
 
 def test_a_tiny_run_gives_a_row_for_each_axis():

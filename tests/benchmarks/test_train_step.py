@@ -3,9 +3,9 @@
 import keras
 import pytest
 
-from benchmarks import encoders, language_models, train_step, translators
+from benchmarks import encoders, language_models, steps, train_step, translators
 
-SIZES = dict(num_layers=1, width=8, intermediate_dim=12, num_heads=2, batch_size=2, length=5)
+TINY = steps.Setting(1, 8, 12, 2, batch_size=2, length=5, vocabulary_size=31)
 PEERS = {"keras_hub", "keras.layers"} if keras.backend.backend() == "torch" else set()
 
 
@@ -17,7 +17,7 @@ def contestants(tables):
 def test_a_tiny_run_in_mixed_precision_gives_a_row_for_each_contestant(few_peers):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        tables = train_step.report("encoder", encoders, encoders.Setting(**SIZES), [0], rounds=1, warm_up=0)
+        tables = train_step.report("encoder", encoders, TINY, [0], rounds=1, warm_up=0)
     finally:
         keras.config.set_dtype_policy("float32")
     assert "encoder, mixed_bfloat16, training step" in tables
@@ -27,7 +27,7 @@ def test_a_tiny_run_in_mixed_precision_gives_a_row_for_each_contestant(few_peers
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="compiles many programs, of the same code")
 @pytest.mark.parametrize("module", [translators, language_models], ids=["translation", "gpt"])
 def test_a_tiny_run_of_the_other_models(module):
-    tables = train_step.report("tiny", module, module.Setting(31, **SIZES), [0, 0.1], rounds=1, warm_up=0)
+    tables = train_step.report("tiny", module, TINY, [0, 0.1], rounds=1, warm_up=0)
     assert {"keras_tfm", "keras_hub"} <= contestants(tables)
     assert "0.1 adds" in tables
     assert "nan" not in tables
