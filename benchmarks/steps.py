@@ -9,7 +9,7 @@ import keras
 
 
 class Setting(NamedTuple):
-    """Sizes of a model and of its batch; a vocabulary where it reads ids, a number of outputs where it reads features."""
+    """Sizes of a model and of its batch: a vocabulary if it reads ids, a number of outputs if it reads features."""
 
     num_layers: int
     width: int

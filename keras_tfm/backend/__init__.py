@@ -5,12 +5,11 @@ loops in it, `while_loop` is such a loop, `write_slice` and `write_rows` write i
 smallest and the largest value of a tensor where that is free of charge. `scan` is a loop over slices that is compiled
 once, for calls in what `is_traced`; `rematerialize` has a function computed again for its gradient, `map_blocks` one
 of blocks of tensors, block by block. `custom_gradient` gives a function the gradient that is written for it.
-`keep_mask` draws masks of dropout, or is `None` where a hash costs less; `as_one_program` has what makes such a hash
-compiled. `linear` is a product of matrices,
-`may_call_directly` says where layers may do without Keras' own call,
-`linear_cross_entropy` the loss of one, a chunk of tokens at a time. A backend's own file has what
-it does in a way of its own, `functional` the rest. They are loaded at first use, because `selection` in this room
-chooses the backend and has to run before Keras is imported.
+`keep_mask` draws masks of dropout, or is `None` where a hash costs less; `as_one_program` compiles what computes such a
+hash. `linear` is a product of matrices, `linear_cross_entropy` the loss of one, a chunk of tokens at a time;
+`may_call_directly` says where a layer may do without Keras' own call. A backend's own file has what it does in a way of
+its own, `functional` the rest. They are loaded at first use, because `selection` in this room chooses the backend and
+has to run before Keras is imported.
 """
 
 import importlib

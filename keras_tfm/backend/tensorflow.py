@@ -27,7 +27,7 @@ keep_mask = None  # a hash, which XLA fuses into its use
 
 @functools.cache
 def as_one_program(function):
-    """`function` of int32 scalars, compiled by XLA: a program of its own in graphs that are not, once for each sizes.
+    """`function` of int32 scalars, compiled by XLA whatever it is called in, once for each set of sizes.
 
     Where only a CPU is there, Keras has models compiled by XLA if it is told to; else each operation on a whole mask
     goes over the memory (a mask of 2 million elements: 4.2 ms, as one program 1.9).

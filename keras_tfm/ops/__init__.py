@@ -4,6 +4,7 @@ from keras_tfm.ops.attention import attention, explain_attention, kernels, obser
 from keras_tfm.ops.attention_request import AttentionRequest, ScoreDropout
 from keras_tfm.ops.kv_cache import KVCache
 from keras_tfm.ops.linear_cross_entropy import linear_cross_entropy
+from keras_tfm.ops.loop_cache import LoopCache, in_loop_form
 from keras_tfm.ops.mask_patterns import (
     BlockLayout,
     Blocks,
@@ -29,6 +30,7 @@ __all__ = [
     "FirstKeys",
     "FirstQueries",
     "KVCache",
+    "LoopCache",
     "MaskPattern",
     "QuantizedKVCache",
     "RollingKVCache",
@@ -36,6 +38,7 @@ __all__ = [
     "SlidingWindow",
     "attention",
     "explain_attention",
+    "in_loop_form",
     "kernels",
     "linear_cross_entropy",
     "observe_attention",

@@ -6,13 +6,24 @@ from keras import ops
 from keras_tfm.training.losses import check_ignore_id, read_targets, spread_weights, token_losses
 
 
-class _TokenMean(keras.metrics.Metric):
-    """The mean of a value over the tokens that count: keeps the two sums, so that batches may differ in size."""
+class TokenMetric(keras.metrics.Metric):
+    """What the metrics of tokens have in common: the target id that does not count, and it in the config."""
 
     def __init__(self, ignore_id, name, dtype):
         check_ignore_id(ignore_id)
         super().__init__(name=name, dtype=dtype)
         self.ignore_id = ignore_id
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "ignore_id": self.ignore_id}
+
+
+class _TokenMean(TokenMetric):
+    """The mean of a value over the tokens that count: keeps the two sums, so that batches may differ in size."""
+
+    def __init__(self, ignore_id, name, dtype):
+        super().__init__(ignore_id, name, dtype)
         # float32 under every policy: bfloat16 cannot count beyond 256.
         self.total = self.add_variable((), "zeros", dtype="float32", name="total")
         self.count = self.add_variable((), "zeros", dtype="float32", name="count")
@@ -33,10 +44,6 @@ class _TokenMean(keras.metrics.Metric):
     def result(self):
         """Returns the mean over all tokens seen, 0 before the first."""
         return ops.divide_no_nan(self.total.value, self.count.value)
-
-    def get_config(self):
-        """Returns the constructor's arguments."""
-        return {**super().get_config(), "ignore_id": self.ignore_id}
 
 
 @keras.saving.register_keras_serializable(package="keras_tfm")

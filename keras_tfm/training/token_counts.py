@@ -3,16 +3,15 @@
 import keras
 from keras import ops
 
-from keras_tfm.training.losses import check_ignore_id, read_targets, spread_weights
+from keras_tfm.training.losses import read_targets, spread_weights
+from keras_tfm.training.metrics import TokenMetric
 
 
-class _Counter(keras.metrics.Metric):
+class _Counter(TokenMetric):
     """Sums over the targets in float32, which is exact up to 16.7 million and near it beyond."""
 
     def __init__(self, ignore_id, name, dtype):
-        check_ignore_id(ignore_id)
-        super().__init__(name=name, dtype=dtype)
-        self.ignore_id = ignore_id
+        super().__init__(ignore_id, name, dtype)
         self.tokens = self.add_variable((), "zeros", dtype="float32", name="tokens")
         self.places = self.add_variable((), "zeros", dtype="float32", name="places")
         self.num_traces = 0
@@ -26,10 +25,6 @@ class _Counter(keras.metrics.Metric):
             counts = ops.logical_and(counts, spread_weights(sample_weight, targets) > 0)
         self.tokens.assign_add(ops.sum(ops.cast(counts, "float32")))
         self.places.assign_add(ops.cast(ops.size(counts), "float32"))
-
-    def get_config(self):
-        """Returns the constructor's arguments."""
-        return {**super().get_config(), "ignore_id": self.ignore_id}
 
 
 @keras.saving.register_keras_serializable(package="keras_tfm")
