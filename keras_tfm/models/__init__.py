@@ -4,6 +4,7 @@ import importlib
 
 from keras_tfm.models.decoder import CausalLM
 from keras_tfm.models.encoder import SequenceClassifier, SequenceTagger
+from keras_tfm.models.masked_lm import MaskedLM
 from keras_tfm.models.masked_seq2seq import MaskedSeq2Seq
 from keras_tfm.models.masked_targets import mask_targets
 from keras_tfm.models.seq2seq import Seq2SeqTransformer
@@ -13,6 +14,7 @@ __all__ = [
     "CachedModel",
     "CausalLM",
     "Conversation",
+    "MaskedLM",
     "MaskedSeq2Seq",
     "Seq2SeqTransformer",
     "SequenceClassifier",

@@ -13,11 +13,12 @@ from keras_tfm.layers import (
     TokenDropout,
     TransformerEncoderStack,
 )
+from keras_tfm.models.encoder_transfer import TakesEncoder
 from keras_tfm.models.packed_inputs import PackedInputs
 from keras_tfm.models.token_ids import CheckedTokenIds
 
 
-class EncoderModel(CheckedTokenIds, keras.Model):
+class EncoderModel(CheckedTokenIds, TakesEncoder, keras.Model):
     """Base of the models below: inputs, embeddings and the encoder stack; a subclass adds its head.
 
     Args:
@@ -42,6 +43,7 @@ class EncoderModel(CheckedTokenIds, keras.Model):
         layer_loop, rematerialization: as in `TransformerEncoderStack`. The weights are the same.
         packed: whether rows hold several sequences, as `keras_tfm.text.PackedBatches` has them; gives the model inputs
             `"segment_ids"` and `"positions"` int `[B, T]`. The weights are the same. Defaults to `False`.
+        head_inputs: dict from name to `keras.Input`, what the head of a subclass reads besides.
         **kwargs: `keras.Model` arguments.
     """
 
@@ -72,6 +74,7 @@ class EncoderModel(CheckedTokenIds, keras.Model):
         layer_loop="unrolled",
         rematerialization=None,
         packed=False,
+        head_inputs=None,
         dtype=None,
         **kwargs,
     ):
@@ -101,11 +104,11 @@ class EncoderModel(CheckedTokenIds, keras.Model):
             rematerialization=rematerialization,
             dtype=dtype,
         )
-        inputs, parts = {}, []
+        inputs, parts, token_embedding = {}, [], None
         if vocabulary_size is not None:
             inputs["token_ids"] = keras.Input((None,), dtype="int32", name="token_ids")
             ids = TokenDropout(token_dropout, unknown_id, name="token_dropout")(inputs["token_ids"])
-            embed = PositionalEmbedding(
+            token_embedding = PositionalEmbedding(
                 vocabulary_size,
                 sequence_length,
                 hidden_dim,
@@ -114,7 +117,7 @@ class EncoderModel(CheckedTokenIds, keras.Model):
                 dtype=dtype,
                 name="token_embedding",
             )
-            parts.append(embed(ids))
+            parts.append(token_embedding(ids))
         if character_vocabulary_size is not None:
             inputs["character_ids"] = keras.Input((None, None), dtype="int32", name="character_ids")
             embed = CharacterEmbedding(
@@ -132,7 +135,7 @@ class EncoderModel(CheckedTokenIds, keras.Model):
                 "Received: all None"
             )
         more = PackedInputs(packed)
-        inputs |= more.named
+        inputs |= more.named | (head_inputs or {})
         absolute = {
             "sinusoidal": lambda: SinePositionEncoding(dtype=dtype, name="position_embedding"),
             "learned": lambda: PositionEmbedding(sequence_length, dtype=dtype, name="position_embedding"),
@@ -144,7 +147,7 @@ class EncoderModel(CheckedTokenIds, keras.Model):
         relative = "rope" if position == "rope" else None
         encoder = TransformerEncoderStack(num_layers, position=relative, name="encoder", **block)
         x = encoder(x, segment_ids=more.segment_ids, positions=more.positions_of_attention(relative))
-        outputs = self.head(x, num_classes, dtype)
+        outputs = self.head(x, num_classes, dtype, token_embedding, **(head_inputs or {}))
         super().__init__(inputs=inputs if len(inputs) > 1 else next(iter(inputs.values())), outputs=outputs, **kwargs)
 
         self.dtype_policy = dtype
@@ -168,8 +171,8 @@ class EncoderModel(CheckedTokenIds, keras.Model):
             "packed": packed,
         }
 
-    def head(self, encoded, num_classes, dtype):
-        """From the encoder's output `[B, T, D]` to the model's."""
+    def head(self, encoded, num_classes, dtype, token_embedding):
+        """From the encoder's output `[B, T, D]` to the model's; `head_inputs` come by name."""
         raise NotImplementedError
 
     def get_config(self):
@@ -199,7 +202,7 @@ class SequenceTagger(EncoderModel):
     (1, 4, 5)
     """
 
-    def head(self, encoded, num_classes, dtype):
+    def head(self, encoded, num_classes, dtype, token_embedding):
         """One dense layer on every token."""
         return keras.layers.Dense(num_classes, dtype=dtype, name="classes")(encoded)
 
@@ -221,7 +224,7 @@ class SequenceClassifier(EncoderModel):
 
     can_be_packed = False
 
-    def head(self, encoded, num_classes, dtype):
+    def head(self, encoded, num_classes, dtype, token_embedding):
         """The masked mean, then one dense layer."""
         pooled = MaskedMean(dtype=dtype, name="pooling")(encoded)
         return keras.layers.Dense(num_classes, dtype=dtype, name="classes")(pooled)
