@@ -4,7 +4,8 @@
 loops in it, `while_loop` is such a loop, `write_slice` and `write_rows` write into a cache; `value_range` reads the
 smallest and the largest value of a tensor where that is free of charge. `scan` is a loop over slices that is compiled
 once, for calls in what `is_traced`; `rematerialize` has a function computed again for its gradient, `map_blocks` one
-of blocks of tensors, block by block. `custom_gradient` gives a function the gradient that is written for it.
+of blocks of tensors, block by block. `custom_gradient` gives a function the gradient that is written for it;
+`vector_jacobian_product` is a gradient at once, of inputs, not of weights.
 `keep_mask` draws masks of dropout, or is `None` where a hash costs less; `as_one_program` compiles what computes such a
 hash. `linear` is a product of matrices, `linear_cross_entropy` the loss of one, a chunk of tokens at a time;
 `may_call_directly` says where a layer may do without Keras' own call. A backend's own file has what it does in a way of
@@ -28,6 +29,7 @@ __all__ = [
     "rematerialize",
     "scan",
     "value_range",
+    "vector_jacobian_product",
     "while_loop",
     "write_rows",
     "write_slice",

@@ -91,6 +91,24 @@ def custom_gradient(forward, backward):
     return lambda *args: forward(*args)[0]
 
 
+def vector_jacobian_product(function, inputs, cotangent):
+    """The gradient of `sum(cotangent * function(*inputs))`.
+
+    Args:
+        function: of float tensors, to one float tensor; called at once.
+        inputs: list of float tensors or arrays.
+        cotangent: tensor or array with the shape of the result, or a function of the result that returns one.
+
+    Returns:
+        `(result, gradients)`: a list of one gradient for each input, zeros where nothing depends on it.
+
+    Raises:
+        NotImplementedError: the backend has no gradients, as numpy.
+    """
+    del function, inputs, cotangent
+    raise NotImplementedError(f"The backend {keras.backend.backend()!r} has no gradients.")
+
+
 def as_one_program(function):
     """`function` of integers, as scalars, compiled by itself where a backend would go through memory for each step."""
     return function

@@ -56,6 +56,7 @@ __all__ = [
     "rematerialize",
     "scan",
     "value_range",
+    "vector_jacobian_product",
 ]
 
 KERNELS = (Kernel("cudnn", _why_not_cudnn, _run_cudnn),)
@@ -89,6 +90,13 @@ def custom_gradient(forward, backward):
     function = jax.custom_vjp(lambda *args: forward(*args)[0])
     function.defvjp(forward, backward)
     return function
+
+
+def vector_jacobian_product(function, inputs, cotangent):
+    """The gradient of `sum(cotangent * function(*inputs))`; see `functional.vector_jacobian_product`."""
+    result, pull_back = jax.vjp(function, *(jnp.asarray(x) for x in inputs))
+    cotangent = cotangent(result) if callable(cotangent) else cotangent
+    return result, list(pull_back(jnp.asarray(cotangent, result.dtype)))
 
 
 def is_traced():

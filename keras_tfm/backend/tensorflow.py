@@ -20,6 +20,7 @@ __all__ = [
     "rematerialize",
     "scan",
     "value_range",
+    "vector_jacobian_product",
 ]
 
 keep_mask = None  # a hash, which XLA fuses into its use
@@ -69,6 +70,17 @@ def custom_gradient(forward, backward):
         return function(*given)
 
     return run
+
+
+def vector_jacobian_product(function, inputs, cotangent):
+    """The gradient of `sum(cotangent * function(*inputs))`; see `functional.vector_jacobian_product`."""
+    inputs = [tf.convert_to_tensor(x) for x in inputs]
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(inputs)
+        result = function(*inputs)
+    cotangent = cotangent(result) if callable(cotangent) else cotangent
+    cotangent = tf.cast(tf.convert_to_tensor(cotangent), result.dtype)
+    return result, tape.gradient(result, inputs, cotangent, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
 
 def is_traced():

@@ -2,6 +2,7 @@
 
 import torch
 from keras import tree
+from keras.ops import convert_to_tensor
 from torch.utils.checkpoint import checkpoint
 
 from keras_tfm.backend import functional
@@ -60,6 +61,7 @@ __all__ = [
     "may_call_directly",
     "rematerialize",
     "value_range",
+    "vector_jacobian_product",
     "while_loop",
     "write_rows",
     "write_slice",
@@ -167,6 +169,20 @@ class _CustomGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx, upstream):
         return None, None, *ctx.rule(ctx.saved_tensors, upstream)
+
+
+def vector_jacobian_product(function, inputs, cotangent):
+    """The gradient of `sum(cotangent * function(*inputs))`; see `functional.vector_jacobian_product`."""
+    inputs = [convert_to_tensor(x).detach().requires_grad_() for x in inputs]
+    with torch.enable_grad():
+        result = function(*inputs)
+    cotangent = cotangent(result.detach()) if callable(cotangent) else cotangent
+    if not result.requires_grad:
+        return result, [torch.zeros_like(x) for x in inputs]
+    cotangent = convert_to_tensor(cotangent).to(result.dtype)
+    gradients = torch.autograd.grad(result, inputs, cotangent, allow_unused=True)
+    gradients = [torch.zeros_like(x) if g is None else g for x, g in zip(inputs, gradients, strict=True)]
+    return result.detach(), gradients
 
 
 def map_blocks(function, blocks):
