@@ -175,6 +175,12 @@ class EncoderModel(CheckedTokenIds, TakesEncoder, keras.Model):
         """From the encoder's output `[B, T, D]` to the model's; `head_inputs` come by name."""
         raise NotImplementedError
 
+    def call(self, inputs, training=None, mask=None, **kwargs):
+        """Runs the model; a dict of inputs, as batches have it, may also be given where there is one input alone."""
+        if isinstance(inputs, dict) and not isinstance(self.input, dict) and list(inputs) == [self.input.name]:
+            (inputs,), mask = inputs.values(), next(iter(mask.values())) if isinstance(mask, dict) else mask
+        return super().call(inputs, training=training, mask=mask, **kwargs)
+
     def get_config(self):
         """The constructor's arguments."""
         return {**self._config, "name": self.name, "trainable": self.trainable}

@@ -5,6 +5,8 @@ from keras_tfm.text.checks import DataReport, Finding, check_labels, check_paral
 from keras_tfm.text.classification_batches import ClassificationBatches
 from keras_tfm.text.columns import TaggedSentence, read_columns, read_conllu
 from keras_tfm.text.corpora import CorpusError, read_lines, read_pairs, read_parallel
+from keras_tfm.text.masked_language import TokenMasking
+from keras_tfm.text.masked_language_batches import MaskedLanguageBatches
 from keras_tfm.text.packed_batches import PackedBatches
 from keras_tfm.text.packed_translation_batches import PackedTranslationBatches
 from keras_tfm.text.packing import pack
@@ -20,6 +22,7 @@ __all__ = [
     "CorpusError",
     "DataReport",
     "Finding",
+    "MaskedLanguageBatches",
     "PackedBatches",
     "PackedTranslationBatches",
     "ResumableDataset",
@@ -27,6 +30,7 @@ __all__ = [
     "SubwordTokenizer",
     "TaggedSentence",
     "TaggingBatches",
+    "TokenMasking",
     "TranslationBatches",
     "Vocabulary",
     "check_labels",
