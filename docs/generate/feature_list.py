@@ -193,6 +193,30 @@ def _block_features():
     yield _block(where, "use_bias=False", use_bias=False)
 
 
+def _rivals_of_attention():
+    where, laws = "In place of attention", ("padding",)
+    mixers = {
+        "RecurrentMixer('lstm')": (lambda: layers.RecurrentMixer("lstm"), laws),
+        "RecurrentMixer('gru', bidirectional=False)": (
+            lambda: layers.RecurrentMixer("gru", bidirectional=False),
+            ("future", *laws),
+        ),
+        "ConvolutionalMixer(3)": (lambda: layers.ConvolutionalMixer(3), laws),
+        "ConvolutionalMixer(3, padding='causal', dilation_rate=2)": (
+            lambda: layers.ConvolutionalMixer(3, padding="causal", dilation_rate=2),
+            ("future", *laws),
+        ),
+        "ConvolutionalMixer(convolution='separable', gate='sigmoid')": (
+            lambda: layers.ConvolutionalMixer(convolution="separable", gate="sigmoid"),
+            laws,
+        ),
+        "RecurrentEncoder": (lambda: layers.RecurrentEncoder(23, cell="gru"), laws),
+        "ConvolutionalEncoder": (lambda: layers.ConvolutionalEncoder(23), laws),
+    }
+    for name, (make, laws_of_it) in mixers.items():
+        yield Feature(where, name, make, "encoder", laws_of_it, (X,))
+
+
 def _small_layers():
     where = "Networks of single tokens"
     yield _layer(where, "FeedForward", lambda: layers.FeedForward(23), X)
@@ -230,5 +254,8 @@ def _dtypes():
 
 def features() -> list[Any]:
     """All of them, in the order of the page."""
-    makers = (_attention_features, _mask_features, _other_attention, _block_features, _small_layers, _dtypes)
+    makers = (
+        *(_attention_features, _mask_features, _other_attention, _block_features, _rivals_of_attention),
+        *(_small_layers, _dtypes),
+    )
     return [feature for make in makers for feature in make()]

@@ -10,6 +10,8 @@ from keras_tfm.layers.attention_score import AttentionScore
 from keras_tfm.layers.character_embedding import CharacterEmbedding
 from keras_tfm.layers.clipped_relative_position import ClippedRelativePosition
 from keras_tfm.layers.concat_score import ConcatScore
+from keras_tfm.layers.convolutional_encoder import ConvolutionalEncoder
+from keras_tfm.layers.convolutional_mixer import ConvolutionalMixer
 from keras_tfm.layers.decoder_cache import DecoderCache
 from keras_tfm.layers.deep_norm import DeepNorm
 from keras_tfm.layers.disentangled_position import DisentangledPosition
@@ -30,6 +32,8 @@ from keras_tfm.layers.position_embedding import PositionEmbedding
 from keras_tfm.layers.positional_embedding import PositionalEmbedding
 from keras_tfm.layers.quadratic_position import QuadraticPosition
 from keras_tfm.layers.re_zero import ReZero
+from keras_tfm.layers.recurrent_encoder import RecurrentEncoder
+from keras_tfm.layers.recurrent_mixer import RecurrentMixer
 from keras_tfm.layers.registry import get
 from keras_tfm.layers.relative_position_bias import RelativePositionBias
 from keras_tfm.layers.residual import Residual
@@ -57,6 +61,8 @@ __all__ = [
     "CharacterEmbedding",
     "ClippedRelativePosition",
     "ConcatScore",
+    "ConvolutionalEncoder",
+    "ConvolutionalMixer",
     "DecoderCache",
     "DeepNorm",
     "DisentangledPosition",
@@ -77,6 +83,8 @@ __all__ = [
     "PositionalEmbedding",
     "QuadraticPosition",
     "ReZero",
+    "RecurrentEncoder",
+    "RecurrentMixer",
     "RelativePositionBias",
     "Residual",
     "RotaryEmbedding",
