@@ -13,6 +13,7 @@ from keras_tfm.layers import (
     TokenDropout,
     TransformerEncoderStack,
 )
+from keras_tfm.models.encoder_block import encoder_block
 from keras_tfm.models.encoder_transfer import TakesEncoder
 from keras_tfm.models.packed_inputs import PackedInputs
 from keras_tfm.models.token_ids import CheckedTokenIds
@@ -40,6 +41,8 @@ class EncoderModel(CheckedTokenIds, TakesEncoder, keras.Model):
         unknown_id: id of unknown tokens. Defaults to 3.
         position: `"sinusoidal"`, `"learned"`, `"rope"`, or `None` for a set without order.
         sequence_length: the most positions that learned positions have.
+        encoder: `"attention"`, or what mixes the tokens in its place: `"lstm"`, `"gru"` (both ways) or `"conv"` (over
+            three tokens). Then rotary positions, packed rows and arguments of attention are refused.
         layer_loop, rematerialization: as in `TransformerEncoderStack`. The weights are the same.
         packed: whether rows hold several sequences, as `keras_tfm.text.PackedBatches` has them; gives the model inputs
             `"segment_ids"` and `"positions"` int `[B, T]`. The weights are the same. Defaults to `False`.
@@ -71,6 +74,7 @@ class EncoderModel(CheckedTokenIds, TakesEncoder, keras.Model):
         unknown_id=3,
         position="sinusoidal",
         sequence_length=512,
+        encoder="attention",
         layer_loop="unrolled",
         rematerialization=None,
         packed=False,
@@ -145,13 +149,14 @@ class EncoderModel(CheckedTokenIds, TakesEncoder, keras.Model):
         x = keras.layers.Add(dtype=dtype, name="embedding")(parts) if len(parts) > 1 else parts[0]
         x = Dropout(dropout, dtype=dtype, name="embedding_dropout")(x)
         relative = "rope" if position == "rope" else None
-        encoder = TransformerEncoderStack(num_layers, position=relative, name="encoder", **block)
-        x = encoder(x, segment_ids=more.segment_ids, positions=more.positions_of_attention(relative))
+        mixing = encoder_block(encoder, {**block, "position": relative}, packed)
+        encoder_stack = TransformerEncoderStack(num_layers, name="encoder", **mixing)
+        x = encoder_stack(x, segment_ids=more.segment_ids, positions=more.positions_of_attention(relative))
         outputs = self.head(x, num_classes, dtype, token_embedding, **(head_inputs or {}))
         super().__init__(inputs=inputs if len(inputs) > 1 else next(iter(inputs.values())), outputs=outputs, **kwargs)
 
         self.dtype_policy = dtype
-        self.encoder = encoder
+        self.encoder = encoder_stack
         limits = {"token_ids": vocabulary_size, "character_ids": character_vocabulary_size}
         self.token_id_limits = {name: size for name, size in limits.items() if size is not None}
         self._config = {
@@ -168,6 +173,7 @@ class EncoderModel(CheckedTokenIds, TakesEncoder, keras.Model):
             "unknown_id": unknown_id,
             "position": position,
             "sequence_length": sequence_length,
+            "encoder": encoder,
             "packed": packed,
         }
 

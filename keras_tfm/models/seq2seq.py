@@ -7,6 +7,7 @@ from keras import ops
 from keras_tfm.generation import get_strategy
 from keras_tfm.layers import Dropout, PositionalEmbedding, TransformerDecoderStack, TransformerEncoderStack
 from keras_tfm.layers.decoder_cache import DecoderCache
+from keras_tfm.models.encoder_block import encoder_block
 from keras_tfm.models.generation_mixin import Generated, Generates
 from keras_tfm.models.packed_inputs import PackedInputs
 from keras_tfm.models.source_rows import pad_sources
@@ -32,6 +33,8 @@ class Seq2SeqTransformer(CheckedTokenIds, Generates, Translates, keras.Model):
         position: `"sinusoidal"`, `"learned"`, or `"rope"` for rotary positions inside self-attention.
         sequence_length: the most positions that learned positions have.
         start_id, end_id: ids that begin and end a target. Id 0 is padding.
+        encoder: `"attention"`, or what mixes the source's tokens in its place: `"lstm"`, `"gru"` (both ways) or
+            `"conv"` (over three tokens). Then rotary positions, packed rows and arguments of attention are refused.
         packed: whether rows hold several pairs, as `keras_tfm.text.PackedTranslationBatches` has them. The weights are
             the same, and `generate`, `decode` and `score` take what they always take. Defaults to `False`.
         **kwargs: `keras.Model` arguments.
@@ -84,6 +87,7 @@ class Seq2SeqTransformer(CheckedTokenIds, Generates, Translates, keras.Model):
         sequence_length=512,
         start_id=1,
         end_id=2,
+        encoder="attention",
         layer_loop="unrolled",
         rematerialization=None,
         packed=False,
@@ -134,13 +138,13 @@ class Seq2SeqTransformer(CheckedTokenIds, Generates, Translates, keras.Model):
         is_joint = target_vocabulary_size is None
         source_embedding = embedding(vocabulary_size, "embedding" if is_joint else "source_embedding")
         target_embedding = source_embedding if is_joint else embedding(target_vocabulary_size, "target_embedding")
-        encoder = TransformerEncoderStack(encoder_layers, name="encoder", **block)
+        encoder_stack = TransformerEncoderStack(encoder_layers, name="encoder", **encoder_block(encoder, block, packed))
         decoder = TransformerDecoderStack(decoder_layers, name="decoder", **block)
         sides = ("source", "target")
         drop = [Dropout(dropout, dtype=dtype, name=f"{side}_dropout") for side in sides]
         source_ids, target_ids = (keras.Input((None,), dtype="int32", name=f"{side}_ids") for side in sides)
         source, target = (PackedInputs(packed, f"{side}_") for side in sides)
-        memory = encoder(
+        memory = encoder_stack(
             drop[0](source_embedding(source_ids, positions=source.positions)),
             segment_ids=source.segment_ids,
             positions=source.positions_of_attention(relative),
@@ -157,7 +161,7 @@ class Seq2SeqTransformer(CheckedTokenIds, Generates, Translates, keras.Model):
 
         self.dtype_policy = dtype
         self.source_embedding, self.target_embedding = source_embedding, target_embedding
-        self.encoder, self.decoder = encoder, decoder
+        self.encoder, self.decoder = encoder_stack, decoder
         self.start_id, self.end_id = start_id, end_id
         self.token_id_limits = {"source_ids": vocabulary_size, "target_ids": target_size}
         self.max_positions = sequence_length if position == "learned" else None
@@ -165,15 +169,9 @@ class Seq2SeqTransformer(CheckedTokenIds, Generates, Translates, keras.Model):
             **block,
             "dtype": keras.dtype_policies.serialize(dtype),
             "activation": keras.activations.serialize(keras.activations.get(activation)),
-            "vocabulary_size": vocabulary_size,
-            "num_layers": num_layers,
-            "hidden_dim": hidden_dim,
-            "target_vocabulary_size": target_vocabulary_size,
-            "position": position,
-            "sequence_length": sequence_length,
-            "start_id": start_id,
-            "end_id": end_id,
-            "packed": packed,
+            **dict(vocabulary_size=vocabulary_size, target_vocabulary_size=target_vocabulary_size),
+            **dict(num_layers=num_layers, hidden_dim=hidden_dim, encoder=encoder, packed=packed),
+            **dict(position=position, sequence_length=sequence_length, start_id=start_id, end_id=end_id),
         }
 
     def encode(self, source):
