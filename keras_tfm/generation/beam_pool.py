@@ -61,7 +61,7 @@ def start_loop(tokens, state, num_beams, divisors, limits, memory=()):
         first_rows=ops.expand_dims(ops.arange(batch_size, dtype="int32") * num_beams, 1),
         divisors=divisors,
         memory=memory,
-        state=make_reorderable(repeat_rows(state, num_beams)),
+        state=make_reorderable(repeat_rows(state, num_beams), num_beams),
     )
 
 

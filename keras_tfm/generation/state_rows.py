@@ -49,6 +49,9 @@ def take_rows(state, rows):
     return map_rows(lambda leaf: ops.take(leaf, rows, axis=0), state, lambda part: part.reorder(rows))
 
 
-def make_reorderable(state):
-    """`state`, about to be reordered at each step; its parts that prepare for that have a method `reorderable`."""
-    return map_rows(lambda leaf: leaf, state, lambda part: part.reorderable())
+def make_reorderable(state, group):
+    """`state`, about to be reordered at each step among every `group` rows.
+
+    Its parts that prepare for that have a method `reorderable`.
+    """
+    return map_rows(lambda leaf: leaf, state, lambda part: part.reorderable(group))

@@ -10,6 +10,7 @@ from keras import ops
 from keras_tfm import backend
 from keras_tfm.backend.kernel import Kernel
 from keras_tfm.ops.attention_request import AttentionRequest, ScoreDropout
+from keras_tfm.ops.beam_attention import BEAM, look_up
 from keras_tfm.ops.block_attention import BLOCK
 from keras_tfm.ops.dense_attention import DENSE
 from keras_tfm.ops.masks import AttentionMask
@@ -35,6 +36,7 @@ def attention(
     value_bias=None,
     has_finite_keys=False,
     has_heads_apart=False,
+    origins=None,
     label=None,
 ):
     """Computes `softmax(query · keyᵀ · scale + bias) · value` under a mask.
@@ -59,6 +61,8 @@ def attention(
             the output.
         has_finite_keys: whether keys and values are known to be finite everywhere, as in a cache; then none are zeroed.
         has_heads_apart: whether the keys of one head lie side by side in memory, as in a `LoopCache`.
+        origins: int32 `[B / G, G, S]`, where rows of a group of G see keys of each other: row j of a group sees at
+            position s what row `origins[:, j, s]` of the group holds; `None` where each sees its own.
         label: a name for who asks, shown by reports.
 
     Returns:
@@ -101,9 +105,12 @@ def attention(
         value_bias=value_bias,
         has_finite_keys=has_finite_keys,
         has_heads_apart=has_heads_apart,
+        origins=origins,
         label=label,
     )
     kernel = _first_kernel(request)
+    if origins is not None and kernel is not BEAM:
+        request = _followed(request)
     for observe in _OBSERVERS.get():
         observe(request, kernel)
     if kernel is SLIDING_WINDOW:
@@ -145,7 +152,7 @@ def explain_request(request):
 
 def kernels():
     """The kernels of this backend, the preferred first; the reference is always last and serves every request."""
-    return (SLIDING_WINDOW, *backend.KERNELS, SINGLE_QUERY, BLOCK, DENSE, REFERENCE)
+    return (BEAM, SLIDING_WINDOW, *backend.KERNELS, SINGLE_QUERY, BLOCK, DENSE, REFERENCE)
 
 
 @contextlib.contextmanager
@@ -211,6 +218,12 @@ def _first_kernel(request):
         if forced:
             raise ValueError(f"Kernel {kernel.name!r} cannot serve this request: {reason}.")
     raise RuntimeError("The reference kernel serves every request.")
+
+
+def _followed(request):
+    """The request with keys and values in the rows that see them."""
+    key, value = (look_up(x, request.origins) for x in (request.key, request.value))
+    return dataclasses.replace(request, key=key, value=value, origins=None)
 
 
 def _without_what_nobody_sees(request, rows):

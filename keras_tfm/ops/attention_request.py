@@ -68,6 +68,7 @@ class AttentionRequest:
     value_bias: Callable | None = None
     has_finite_keys: bool = False
     has_heads_apart: bool = False
+    origins: Any = None
     label: str | None = None
 
     @property

@@ -2,10 +2,10 @@
 
 from typing import Any, NamedTuple
 
-import keras
 from keras import ops
 
 from keras_tfm import backend
+from keras_tfm.ops.beam_attention import look_up
 from keras_tfm.ops.kv_cache import KVCache, check_head_sizes, check_room, count_bytes, is_vector, write_positions
 from keras_tfm.ops.quantized_cache import QuantizedKVCache
 
@@ -17,19 +17,21 @@ class LoopCache(NamedTuple):
 
     The keys of a head lie side by side, as a product of one query wants them: XLA would copy them to that layout at
     each step. A beam search does not move them either: it keeps a table of which row wrote what a hypothesis sees, and
-    only that table is put into the order of the hypotheses. Keys are looked up as they are read.
+    only that table is put into the order of the hypotheses. `attention` takes the table, see `origins` there.
 
     Args:
-        leaves: tuple of the leaves of the cache, `[R, K, S, ...]` in place of `[R, S, K, ...]`.
-        origins: int32 `[R, S]`, which row holds what row r sees at each position; `()` where each sees its own.
+        leaves: tuple of the leaves of the cache, `[R, K, S, ...]` in place of `[R, S, K, ...]`; with origins the keys
+            are `[R, K, H, S]`, as a product of several queries wants them.
+        origins: int32 `[R / G, G, S]`, which row of a group of G holds what each of them sees at each position; `()`
+            where each sees its own.
 
     Example:
 
-    >>> cache = LoopCache.of(KVCache.create(batch_size=2, length=8, num_key_value_heads=4, key_dim=16)).reorderable()
+    >>> cache = LoopCache.of(KVCache.create(batch_size=2, length=8, num_key_value_heads=4, key_dim=16)).reorderable(2)
     >>> heads = ops.reshape(ops.arange(2.0), (2, 1, 1, 1)) * ops.ones((2, 1, 4, 16))
     >>> key, value, cache = cache.update(heads, heads, 0)
-    >>> key, value = cache.reorder(ops.convert_to_tensor([1, 1])).read()
-    >>> ops.convert_to_numpy(key[:, 0, 0, 0]).tolist()
+    >>> cache = cache.reorder(ops.convert_to_tensor([1, 1]))
+    >>> ops.convert_to_numpy(cache.key[:, 0, 0, 0]).tolist()
     [1.0, 1.0]
     """
 
@@ -39,27 +41,32 @@ class LoopCache(NamedTuple):
     @classmethod
     def of(cls, cache):
         """That of a `KVCache` or `QuantizedKVCache`."""
-        return cls(tuple(_swapped(leaf) for leaf in cache))
+        return cls(tuple(map(_swapped, cache)))
 
     @property
     def key(self):
         """What the cache has as its keys, `[R, S, K, H]`."""
-        return _swapped(self._followed(self.leaves[0]))
+        return self._followed(0)
 
     @property
     def value(self):
         """What the cache has as its values, `[R, S, K, Hv]`."""
-        return _swapped(self._followed(self.leaves[1]))
+        return self._followed(1)
 
     @property
     def length(self):
         """S, how many positions fit."""
-        return self.leaves[0].shape[2]
+        return self.leaves[1].shape[2]
 
     @property
     def num_bytes(self):
         """How many bytes the leaves have."""
         return count_bytes((*self.leaves, *([] if self._is_in_place else [self.origins])))
+
+    @property
+    def origins_of_rows(self):
+        """`origins`, or `None` where each row sees its own."""
+        return None if self._is_in_place else self.origins
 
     @property
     def _is_in_place(self):
@@ -81,44 +88,68 @@ class LoopCache(NamedTuple):
         """The cache with `key` and `value` of T new positions from position `index` on, as `KVCache.write`."""
         check_room(self.length, key.shape[1], index)
         new = _BY_LEAVES[len(self.leaves)].encode(key, value)
-        leaves = tuple(_write(leaf, x, index) for leaf, x in zip(self.leaves, new, strict=True))
+        leaves = tuple(self._write(place, x, index) for place, x in enumerate(new))
         if self._is_in_place:
             return LoopCache(leaves)
-        own = ops.broadcast_to(_rows(self.origins), ops.shape(key)[:2])
-        return LoopCache(leaves, write_positions(self.origins, own, index))
+        own = ops.broadcast_to(_members(self.origins), (*ops.shape(self.origins)[:2], key.shape[1]))
+        own, origins = (ops.reshape(x, (-1, ops.shape(x)[-1])) for x in (own, self.origins))
+        return LoopCache(leaves, ops.reshape(write_positions(origins, own, index), ops.shape(self.origins)))
 
     def settled(self):
         """The cache as its own kind, in the order of the rows."""
-        return _BY_LEAVES[len(self.leaves)](*(_swapped(self._followed(leaf)) for leaf in self.leaves))
+        return _BY_LEAVES[len(self.leaves)](*map(self._followed, range(len(self.leaves))))
 
     def read(self, dtype=None):
-        """Keys `[R, S, K, H]` and values `[R, S, K, Hv]`, as the cache's own kind reads them."""
-        return self.settled().read(dtype)
+        """Keys `[R, S, K, H]` and values `[R, S, K, Hv]` as the cache's own kind reads them, in the rows that hold them.
+
+        Which rows see them say the origins, for `attention`.
+        """
+        return _BY_LEAVES[len(self.leaves)](*map(self._as_given, range(len(self.leaves)))).read(dtype)
 
     def update(self, key, value, index, dtype=None):
-        """Writes T new positions; returns keys and values that their queries attend to, and the cache."""
+        """Writes T new positions; returns keys and values as `read` does, and the cache."""
         cache = self.write(key, value, index)
         return *cache.read(dtype), cache
 
-    def reorderable(self):
-        """The cache with a table of origins, so that reordering moves no keys."""
-        rows = _rows(self.leaves[0])
-        return LoopCache(self.leaves, ops.broadcast_to(rows, (ops.shape(rows)[0], self.length)))
+    def reorderable(self, group):
+        """The cache with a table of origins, so that reordering moves no keys.
+
+        Args:
+            group: G, an int that divides the number of rows: every G rows are beams of one sentence, and see keys of
+                each other alone.
+        """
+        shape = (ops.shape(self.leaves[0])[0] // group, group, self.length)
+        key, *others = self.leaves
+        origins = ops.broadcast_to(ops.arange(group, dtype="int32")[:, None], shape)
+        return LoopCache((ops.swapaxes(key, 2, 3), *others), origins)
 
     def reorder(self, rows):
-        """The cache of the rows int `[R]`, in their order; a row may come several times."""
+        """The cache of the rows int `[R]`, in their order; a row may come several times, within its group if it has one."""
         if self._is_in_place:
             return LoopCache(tuple(ops.take(leaf, rows, axis=0) for leaf in self.leaves))
-        return LoopCache(self.leaves, ops.take(self.origins, rows, axis=0))
+        origins = ops.take(ops.reshape(self.origins, (-1, self.length)), rows, axis=0)
+        return LoopCache(self.leaves, ops.reshape(origins, ops.shape(self.origins)))
 
-    def _followed(self, leaf):
-        """`leaf [R, K, S, ...]` with what each row sees."""
-        if self._is_in_place:
-            return leaf
-        rows, heads, length, *rest = ops.shape(leaf)
-        places = self.origins[:, None, :] * heads + ops.arange(heads, dtype="int32")[:, None]
-        places = places * length + ops.arange(length, dtype="int32")
-        return ops.take(ops.reshape(leaf, (rows * heads * length, *rest)), places, axis=0)
+    def _followed(self, place):
+        """Leaf number `place` as the cache's own kind has it, `[R, S, K, ...]`, with what each row sees."""
+        leaf = self._as_given(place)
+        return leaf if self._is_in_place else look_up(leaf, self.origins)
+
+    def _as_given(self, place):
+        """Leaf number `place`, `[R, S, K, ...]`, in the rows that hold it."""
+        leaf = self.leaves[place]
+        return _swapped(leaf) if self._is_in_place or place else ops.transpose(leaf, (0, 3, 1, 2))
+
+    def _laid_out(self, place, leaf):
+        """`leaf [R, S, K, ...]` as leaf number `place` lies here."""
+        return _swapped(leaf) if self._is_in_place or place else ops.transpose(leaf, (0, 2, 3, 1))
+
+    def _write(self, place, new, index):
+        leaf = self.leaves[place]
+        if is_vector(index):
+            return self._laid_out(place, write_positions(self._as_given(place), new, index))
+        axis = 2 if self._is_in_place or place else 3
+        return backend.write_slice(leaf, ops.cast(self._laid_out(place, new), leaf.dtype), axis, index)
 
 
 def in_loop_form(state):
@@ -128,7 +159,7 @@ def in_loop_form(state):
         state: tensors and caches in dicts, tuples, lists and NamedTuples.
 
     Returns:
-        `state` with a `LoopCache` in place of each `KVCache` and `QuantizedKVCache`; on PyTorch as it is.
+        `state` with a `LoopCache` in place of each `KVCache` and `QuantizedKVCache`.
 
     Example:
 
@@ -136,10 +167,6 @@ def in_loop_form(state):
     >>> in_loop_form({"layer": (cache, None)})["layer"][0].length
     8
     """
-    # PyTorch multiplies heads where they lie, and takes rows faster than it looks up heads (a step of 4 beams: 25
-    # against 55 ms).
-    if keras.backend.backend() == "torch":
-        return state
     if type(state) in _BY_LEAVES.values():
         return LoopCache.of(state)
     if isinstance(state, dict):
@@ -151,15 +178,9 @@ def in_loop_form(state):
     return state
 
 
-def _write(leaf, new, index):
-    if is_vector(index):
-        return _swapped(write_positions(_swapped(leaf), new, index))
-    return backend.write_slice(leaf, ops.cast(_swapped(new), leaf.dtype), 2, index)
-
-
 def _swapped(leaf):
     return ops.swapaxes(leaf, 1, 2)
 
 
-def _rows(leaf):
-    return ops.arange(ops.shape(leaf)[0], dtype="int32")[:, None]
+def _members(origins):
+    return ops.arange(origins.shape[1], dtype="int32")[None, :, None]
