@@ -100,7 +100,7 @@ class LoopCache(NamedTuple):
         return _BY_LEAVES[len(self.leaves)](*map(self._followed, range(len(self.leaves))))
 
     def read(self, dtype=None):
-        """Keys `[R, S, K, H]` and values `[R, S, K, Hv]` as the cache's own kind reads them, in the rows that hold them.
+        """Keys `[R, S, K, H]` and values `[R, S, K, Hv]` as the cache's own kind reads them, where they lie.
 
         Which rows see them say the origins, for `attention`.
         """
@@ -124,7 +124,7 @@ class LoopCache(NamedTuple):
         return LoopCache((ops.swapaxes(key, 2, 3), *others), origins)
 
     def reorder(self, rows):
-        """The cache of the rows int `[R]`, in their order; a row may come several times, within its group if it has one."""
+        """The cache of the rows int `[R]`, in their order; a row may come several times, with origins in its own group."""
         if self._is_in_place:
             return LoopCache(tuple(ops.take(leaf, rows, axis=0) for leaf in self.leaves))
         origins = ops.take(ops.reshape(self.origins, (-1, self.length)), rows, axis=0)

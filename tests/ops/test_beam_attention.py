@@ -1,4 +1,4 @@
-"""What a beam sees stands in rows of the other beams: the table of origins says where, and no kernel sees anything else."""
+"""What a beam sees stands in rows of the other beams: the table of origins says where, and each kernel follows it."""
 
 import numpy as np
 import pytest
