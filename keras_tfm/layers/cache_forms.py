@@ -40,7 +40,7 @@ def in_form_of(given, cache):
 
 
 def known_of_keys(cache, slots):
-    """What `attention` may know of the keys of a cache, by slot or by position: all finite or not, how they lie, where."""
+    """What `attention` may know of the keys of a cache, by slot or by position: whether finite, how and where."""
     known = {"has_finite_keys": cache is not None and slots is None}
     return (
         known | {"has_heads_apart": True, "origins": cache.origins_of_rows} if isinstance(cache, LoopCache) else known

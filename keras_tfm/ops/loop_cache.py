@@ -124,7 +124,7 @@ class LoopCache(NamedTuple):
         return LoopCache((ops.swapaxes(key, 2, 3), *others), origins)
 
     def reorder(self, rows):
-        """The cache of the rows int `[R]`, in their order; a row may come several times, with origins in its own group."""
+        """The cache of the rows int `[R]`, in their order; some may come several times, with origins in their group."""
         if self._is_in_place:
             return LoopCache(tuple(ops.take(leaf, rows, axis=0) for leaf in self.leaves))
         origins = ops.take(ops.reshape(self.origins, (-1, self.length)), rows, axis=0)
