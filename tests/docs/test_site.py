@@ -57,3 +57,11 @@ def test_the_search_works_from_a_folder(site):
     index = (site / "search" / "search_index.js").read_text(encoding="utf-8")
     assert index.startswith("var __index = {")
     assert "MultiHeadAttention" in index
+
+
+def test_pictures_of_the_tutorial_are_small_and_shown():
+    text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs").rglob("*.md"))
+    pictures = list((ROOT / "docs" / "images" / "tutorial").iterdir())
+    assert len(pictures) > 10
+    assert [path.name for path in pictures if path.stat().st_size > 60 * 1024] == []
+    assert [path.name for path in pictures if f"tutorial/{path.name})" not in text] == []
