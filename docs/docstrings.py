@@ -7,8 +7,8 @@ import textwrap
 
 import griffe
 
-_LISTS = {"Args": "Arguments", "Call arguments": "Call arguments", "Raises": "Raises"}
-_TEXTS = ("Returns", "Masking", "Numerics", "Files", "Reference", "Yields", "Attributes")
+_LISTS = {"Args": "Arguments", "Call arguments": "Call arguments", "Raises": "Raises", "Attributes": "Attributes", "Warns": "Warns"}
+_TEXTS = ("Returns", "Masking", "Numerics", "Files", "Reference", "Yields")
 _HEADER = re.compile(rf"^({'|'.join([*_LISTS, *_TEXTS])}):$")
 
 
