@@ -2,7 +2,31 @@
 
 from keras_tfm.visualization.attention_maps import plot_attention
 from keras_tfm.visualization.attention_page import AttentionPage, attention_page
+from keras_tfm.visualization.attention_rollout import attention_flow, attention_rollout
 from keras_tfm.visualization.collect_attention import AttentionRecord, collect_attention
 from keras_tfm.visualization.curves import plot_curves
+from keras_tfm.visualization.embedded_model import EmbeddedModel
+from keras_tfm.visualization.saliency import (
+    Saliency,
+    gradient_saliency,
+    gradient_times_input,
+    integrated_gradients,
+    smooth_grad,
+)
 
-__all__ = ["AttentionPage", "AttentionRecord", "attention_page", "collect_attention", "plot_attention", "plot_curves"]
+__all__ = [
+    "AttentionPage",
+    "AttentionRecord",
+    "EmbeddedModel",
+    "Saliency",
+    "attention_flow",
+    "attention_page",
+    "attention_rollout",
+    "collect_attention",
+    "gradient_saliency",
+    "gradient_times_input",
+    "integrated_gradients",
+    "plot_attention",
+    "plot_curves",
+    "smooth_grad",
+]
