@@ -6,6 +6,10 @@ from keras_tfm.visualization.attention_rollout import attention_flow, attention_
 from keras_tfm.visualization.collect_attention import AttentionRecord, collect_attention
 from keras_tfm.visualization.curves import plot_curves
 from keras_tfm.visualization.embedded_model import EmbeddedModel
+from keras_tfm.visualization.embedding_projection import plot_embeddings, project_embeddings
+from keras_tfm.visualization.head_grid import plot_heads
+from keras_tfm.visualization.mask_pictures import plot_mask
+from keras_tfm.visualization.position_pictures import plot_positions
 from keras_tfm.visualization.saliency import (
     Saliency,
     gradient_saliency,
@@ -13,6 +17,7 @@ from keras_tfm.visualization.saliency import (
     integrated_gradients,
     smooth_grad,
 )
+from keras_tfm.visualization.saliency_pictures import plot_saliency
 
 __all__ = [
     "AttentionPage",
@@ -28,5 +33,11 @@ __all__ = [
     "integrated_gradients",
     "plot_attention",
     "plot_curves",
+    "plot_embeddings",
+    "plot_heads",
+    "plot_mask",
+    "plot_positions",
+    "plot_saliency",
+    "project_embeddings",
     "smooth_grad",
 ]
