@@ -19,7 +19,16 @@ _SIDES = {"encoder": ("source", "source"), "decoder": ("target", "target"), "cro
 
 
 def attention_page(
-    model, inputs, source_tokens, target_tokens=None, path=None, *, title=None, row=0, with_vectors=False
+    model,
+    inputs,
+    source_tokens,
+    target_tokens=None,
+    path=None,
+    *,
+    output_tokens=None,
+    title=None,
+    row=0,
+    with_vectors=False,
 ):
     """Writes one HTML file in which the attention of every layer and head of a model can be looked at.
 
@@ -33,6 +42,8 @@ def attention_page(
             attention only, such as a language model, has its tokens here too.
         target_tokens: list of T strings, what the decoder reads. Defaults to `None`: there is no second sequence.
         path: where to write the page. Defaults to `None`: nowhere.
+        output_tokens: list of T strings, what the decoder writes after each of `target_tokens`: the names of its
+            positions in cross-attention, where they show what is translated. Defaults to `None`: `target_tokens`.
         title: string above the page. Defaults to `None`: the name of the model.
         row: which row of the batch is shown. Defaults to 0.
         with_vectors: whether queries and keys are in the page too, about T + S bytes times heads times head size a
@@ -58,7 +69,9 @@ def attention_page(
     """
     records = collect_attention(model, inputs, with_vectors=with_vectors)
     title = title or f"Attention of {getattr(model, 'name', 'a model')}"
-    page = AttentionPage.from_records(records, source_tokens, target_tokens, title=title, row=row)
+    page = AttentionPage.from_records(
+        records, source_tokens, target_tokens, output_tokens=output_tokens, title=title, row=row
+    )
     if path is not None:
         page.save(path)
     return page
@@ -87,7 +100,7 @@ class AttentionPage:
 
     Args:
         layers: list of `PageLayer`.
-        tokens: dict of `"source"` and `"target"` to lists of strings; the second may be `None`.
+        tokens: dict of `"source"`, `"target"` and `"output"` to lists of strings; the others may be `None`.
         title: string.
 
     Example:
@@ -105,7 +118,7 @@ class AttentionPage:
         self._html = None
 
     @classmethod
-    def from_records(cls, records, source_tokens, target_tokens=None, *, title="Attention", row=0):
+    def from_records(cls, records, source_tokens, target_tokens=None, *, output_tokens=None, title="Attention", row=0):
         """Makes a page from what `collect_attention` returned, or from records of that form.
 
         Args:
@@ -113,6 +126,7 @@ class AttentionPage:
                 and `key [B, S, K, H]` or `None`.
             source_tokens: list of S strings.
             target_tokens: list of T strings, or `None`.
+            output_tokens: list of T strings, or `None`.
             title: string. Defaults to "Attention".
             row: which row of the batch is shown. Defaults to 0.
 
@@ -122,9 +136,8 @@ class AttentionPage:
         Raises:
             ValueError: There is no record, or the tokens are not as many as the positions.
         """
-        tokens = {"source": _checked_tokens("source_tokens", source_tokens), "target": None}
-        if target_tokens is not None:
-            tokens["target"] = _checked_tokens("target_tokens", target_tokens)
+        given = {"source": source_tokens, "target": target_tokens, "output": output_tokens}
+        tokens = {side: _checked_tokens(f"{side}_tokens", row_tokens) for side, row_tokens in given.items()}
         layers = [_layer_of(record, row) for record in records]
         if not layers:
             raise ValueError("`records` must have one record at least: the model has no attention to show")
@@ -211,7 +224,9 @@ class AttentionPage:
 
 
 def _checked_tokens(name, tokens):
-    if isinstance(tokens, (str, bytes)) or not all(isinstance(token, str) for token in tokens):
+    if tokens is None and name != "source_tokens":
+        return None
+    if tokens is None or isinstance(tokens, (str, bytes)) or not all(isinstance(token, str) for token in tokens):
         raise ValueError(f"`{name}` must be a list of strings, one a position. Received: {name}={tokens!r}")
     return list(tokens)
 
@@ -230,7 +245,9 @@ def _layer_of(record, row):
 
 def _sides(kind, tokens):
     """The sides of query and key; causal attention alone has but one sequence."""
-    return ("source", "source") if kind == "decoder" and tokens["target"] is None else _SIDES[kind]
+    if kind == "decoder" and tokens["target"] is None:
+        return "source", "source"
+    return ("output", "source") if kind == "cross" and tokens["output"] is not None else _SIDES[kind]
 
 
 def _check_lengths(layer, tokens):

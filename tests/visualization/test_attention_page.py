@@ -79,7 +79,7 @@ def test_twelve_layers_of_twelve_heads_and_128_tokens_are_less_than_one_and_a_ha
 def test_no_token_and_no_title_breaks_out_of_the_page():
     title = "</title><script>alert(2)</script>"
     page = AttentionPage.from_records([record("encoder", 8, 8)], HOSTILE, title=title)
-    assert data_of(page)["tokens"] == {"source": HOSTILE, "target": None}
+    assert data_of(page)["tokens"] == {"source": HOSTILE, "target": None, "output": None}
     assert page.html.count("<script") == 2 and page.html.count("</script>") == 2
     assert title not in page.html and html.escape(title) in page.html
     assert "\u2028" not in page.html and "alert(1)</script>" not in page.html
@@ -100,6 +100,13 @@ def test_spaces_and_empty_tokens_can_be_seen():
     assert data_of(page)["tokens"]["source"] == ["␣", "∅", "\\n"]
 
 
+def test_cross_attention_goes_by_what_the_decoder_writes():
+    records = [record("decoder", 2, 2), record("cross", 2, 3)]
+    data = data_of(AttentionPage.from_records(records, list("abc"), ["<start>", "x"], output_tokens=["x", "<end>"]))
+    assert [layer["sides"] for layer in data["layers"]] == [["target", "target"], ["output", "source"]]
+    assert data["tokens"]["output"] == ["x", "<end>"]
+
+
 def test_causal_attention_alone_has_its_tokens_in_the_first_list():
     page = AttentionPage.from_records([record("decoder", 3, 3)], ["a", "b", "c"])
     assert data_of(page)["layers"][0]["sides"] == ["source", "source"]
@@ -115,7 +122,7 @@ IDS = {"source_ids": np.array([[3, 4, 5, 6, 7]]), "target_ids": np.array([[1, 4,
 
 def test_a_model_is_shown_with_the_scores_that_it_has(translator, tmp_path):
     path = tmp_path / "page.html"
-    page = attention_page.attention_page(translator, IDS, list("abcde"), list("xyz"), path, with_vectors=True)
+    page = attention_page(translator, IDS, list("abcde"), list("xyz"), path, with_vectors=True)
     assert path.read_text(encoding="utf-8") == page.html and list(tmp_path.iterdir()) == [path]
     assert "<h1><bdi>Attention of translator</bdi></h1>" in page.html
     layers = data_of(page)["layers"]
