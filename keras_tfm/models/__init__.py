@@ -9,6 +9,7 @@ from keras_tfm.models.masked_seq2seq import MaskedSeq2Seq
 from keras_tfm.models.masked_targets import mask_targets
 from keras_tfm.models.seq2seq import Seq2SeqTransformer
 from keras_tfm.models.streaming import TextStreamer, stream_text
+from keras_tfm.models.word2vec import Word2Vec
 
 __all__ = [
     "CachedModel",
@@ -20,6 +21,7 @@ __all__ = [
     "SequenceClassifier",
     "SequenceTagger",
     "TextStreamer",
+    "Word2Vec",
     "contrast",
     "mask_targets",
     "speculate",

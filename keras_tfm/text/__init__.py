@@ -15,6 +15,7 @@ from keras_tfm.text.subword import SubwordTokenizer
 from keras_tfm.text.tagging_batches import TaggingBatches
 from keras_tfm.text.translation_batches import TranslationBatches
 from keras_tfm.text.vocabulary import Vocabulary
+from keras_tfm.text.word2vec_batches import Word2VecBatches
 
 __all__ = [
     "BatchStatistics",
@@ -33,6 +34,7 @@ __all__ = [
     "TokenMasking",
     "TranslationBatches",
     "Vocabulary",
+    "Word2VecBatches",
     "check_labels",
     "check_parallel",
     "check_token_ids",
