@@ -3,6 +3,7 @@
     python examples/sequence_labelling.py                                  # "I saw a saw": no data needed
     python examples/sequence_labelling.py --data DIR --task ewt            # parts of speech, UD English EWT
     python examples/sequence_labelling.py --data DIR --task wnut17         # entities, WNUT-17
+    python examples/sequence_labelling.py --encoder lstm                   # or gru or conv in place of self-attention
     python examples/sequence_labelling.py --resume                         # goes on after an interruption, exactly
     python examples/sequence_labelling.py --label "we can can the fish ."  # or a file, or - for standard input
 
@@ -22,13 +23,13 @@ from learning_curve import LearningCurve
 from keras_tfm import layers, models, training, visualization
 
 SMALL = dict(
-    num_layers=2, hidden_dim=64, intermediate_dim=128, num_heads=4, position="sinusoidal", normalize_first=False,
-    dropout=0.0, token_dropout=0.0, min_count=1, epochs=12, tokens_per_batch=2048, num_widths=6,
+    num_layers=2, hidden_dim=64, intermediate_dim=128, num_heads=4, encoder="attention", position="sinusoidal",
+    normalize_first=False, dropout=0.0, token_dropout=0.0, min_count=1, epochs=12, tokens_per_batch=2048, num_widths=6,
     peak_learning_rate=2e-3, warmup_steps=100,
 )  # fmt: skip
 LARGE = dict(
-    num_layers=2, hidden_dim=128, intermediate_dim=256, num_heads=4, position="sinusoidal", normalize_first=False,
-    dropout=0.2, token_dropout=0.1, min_count=2, epochs=16, tokens_per_batch=2048, num_widths=6,
+    num_layers=2, hidden_dim=128, intermediate_dim=256, num_heads=4, encoder="attention", position="sinusoidal",
+    normalize_first=False, dropout=0.2, token_dropout=0.1, min_count=2, epochs=16, tokens_per_batch=2048, num_widths=6,
     peak_learning_rate=2e-3, warmup_steps=400,
 )  # fmt: skip
 
@@ -130,7 +131,7 @@ def one_word_network(vocabularies, args):
     return keras.Model({"token_ids": words, "character_ids": characters}, outputs)
 
 
-def self_attention_network(vocabularies, args):
+def encoder_network(vocabularies, args):
     return models.SequenceTagger(
         len(vocabularies.labels),
         args.num_layers,
@@ -139,6 +140,7 @@ def self_attention_network(vocabularies, args):
         args.num_heads,
         vocabulary_size=len(vocabularies.words),
         character_vocabulary_size=len(vocabularies.characters),
+        encoder=args.encoder,
         position=args.position,
         normalize_first=args.normalize_first,
         dropout=args.dropout,
@@ -157,7 +159,7 @@ def train(args):
     vocabularies = data.Vocabularies.collect(sentences, args.min_count)
     token_rows, tag_rows = zip(*((sentence.tokens, sentence.tags) for sentence in sentences), strict=True)
     print(f"{len(sentences)} sentences to train on, {len(held_out)} held out, {len(vocabularies.labels) - 1} labels")
-    networks = {"self-attention": self_attention_network}
+    networks = {"self-attention" if args.encoder == "attention" else args.encoder: encoder_network}
     if args.data is None:
         networks = {"one word at a time": one_word_network} | networks
         ceiling = 100 * ambiguous_words.ceiling([(tuple(s.tokens), s.tags) for s in held_out])
@@ -175,8 +177,11 @@ def train(args):
         results += [f"{name}: {metric} {value:.2f} %" for metric, value in score_held_out().items()]
     model.save(folder / "model.keras")
     vocabularies.save(folder)
-    draw_attention(model, vocabularies, held_out[0].tokens, folder / "attention.png")
-    print(f"model, vocabularies and attention.png are in {folder}; on {len(held_out)} held-out sentences:")
+    written = ["model", "vocabularies"]
+    if args.encoder == "attention":
+        draw_attention(model, vocabularies, held_out[0].tokens, folder / "attention.png")
+        written.append("attention.png")
+    print(f"{', '.join(written)} are in {folder}; on {len(held_out)} held-out sentences:")
     if args.data is None:
         print(f"  ceiling of every function of one word: accuracy {ceiling:.2f} %")
     print("\n".join(f"  {result}" for result in results))

@@ -3,6 +3,7 @@
     python examples/translation.py                                        # English to Chinese phrases: no data needed
     python examples/translation.py --data DIR --source en --target de     # Multi30k in DIR; --download fetches it
     python examples/translation.py --pairs cmn-eng.train.tsv.gz           # any tab-separated pairs
+    python examples/translation.py --encoder lstm                         # or gru or conv in place of self-attention
     python examples/translation.py --resume                               # goes on after an interruption, exactly
     python examples/translation.py --translate "half past two on Monday"  # or a file, or - for standard input
 
@@ -23,14 +24,14 @@ from keras_tfm import models, text, training, visualization
 # the picture, the first held-out one if empty.
 PHRASES = dict(
     num_layers=2, hidden_dim=96, intermediate_dim=256, num_heads=4, normalize_first=True, position="sinusoidal",
-    dropout=0.0, label_smoothing=0.1, vocabulary=0, tokens_per_batch=2048, num_widths=6, epochs=5,
+    encoder="attention", dropout=0.0, label_smoothing=0.1, vocabulary=0, tokens_per_batch=2048, num_widths=6, epochs=5,
     peak_learning_rate=3e-3, warmup_steps=200, decay="cosine", average=1,
     draw="twenty past three on the second of May, nineteen ninety-eight",
 )  # fmt: skip
 CORPUS = dict(
     num_layers=4, hidden_dim=128, intermediate_dim=256, num_heads=4, normalize_first=True, position="sinusoidal",
-    dropout=0.1, label_smoothing=0.1, vocabulary=4000, tokens_per_batch=2048, num_widths=6, epochs=24,
-    peak_learning_rate=3e-3, warmup_steps=800, decay="cosine", average=1,
+    encoder="attention", dropout=0.1, label_smoothing=0.1, vocabulary=4000, tokens_per_batch=2048, num_widths=6,
+    epochs=24, peak_learning_rate=3e-3, warmup_steps=800, decay="cosine", average=1,
     draw="",
 )  # fmt: skip
 
@@ -73,6 +74,7 @@ def build_model(tokenizers, args):
         dropout=args.dropout,
         normalize_first=args.normalize_first,
         position=args.position,
+        encoder=args.encoder,
     )
 
 

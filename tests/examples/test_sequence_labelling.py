@@ -32,8 +32,9 @@ def test_parts_of_speech_and_entities_are_read_from_the_folder_of_the_task(tmp_p
     assert "self-attention: accuracy" in capsys.readouterr().out
     for name in ("wnut17train.conll", "emerging.dev.conll"):
         (tmp_path / name).write_text("Ada\tB-person\nLovelace\tI-person\nsmiles\tO\n\n" * 8, encoding="utf-8")
-    main([*TINY, "--data", str(tmp_path), "--task", "wnut17", "--output", str(tmp_path / "wnut")])
-    assert "self-attention: entity F1" in capsys.readouterr().out
+    main([*TINY, "--encoder", "conv", "--data", str(tmp_path), "--task", "wnut17", "--output", str(tmp_path / "wnut")])
+    assert "conv: entity F1" in capsys.readouterr().out
+    assert not (tmp_path / "wnut" / "attention.png").exists()
 
 
 def test_a_score_counts_words_and_whole_entities():
