@@ -14,7 +14,7 @@ def on_files(files, config):
     """Adds pages that lie elsewhere in the checkout."""
     results = sorted(RESULTS.glob("*.md"))
     for path in results:
-        files.append(File.generated(config, f"results/{path.name}", abs_src_path=str(path)))
+        files.append(File.generated(config, f"results/{path.name}", content=path.read_text(encoding="utf-8")))
     rows = [f"- [{title_of(path)}]({path.name})" for path in results]
     index = "\n".join(["# Measured results", "", "Written by the programs in `benchmarks`.", "", *rows, ""])
     files.append(File.generated(config, "results/index.md", content=index))

@@ -8,10 +8,11 @@ if (location.protocol === "file:") {
       this.frame.hidden = true;
       document.body.append(this.frame);
       const inner = this.frame.contentWindow;
+      const place = new URL(url, location.href).href;
       inner.postMessage = (data) => this.dispatchEvent(new MessageEvent("message", { data }));
       inner.importScripts = (...urls) =>
-        urls.reduce((before, each) => before.then(() => this.load(new URL(each, url).href)), Promise.resolve());
-      this.isLoaded = this.load(new URL(url, location.href).href);
+        urls.reduce((before, each) => before.then(() => this.load(new URL(each, place).href)), Promise.resolve());
+      this.isLoaded = this.load(place);
     }
 
     load(url) {
