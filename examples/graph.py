@@ -58,35 +58,40 @@ def with_edges(inputs, which):
 
 
 def build_model(args):
-    """Blocks that attend along the edges; then a dense layer on every node, and one on their mean."""
+    """Blocks that attend along the edges, then a dense layer on every node, and one on their mean.
+
+    Returns:
+        The model, and one that also shows `"scores"` `[B, N, T, T]`, what the nodes attend to in the last block.
+    """
     features = keras.Input((None, 2), name="features")
     edges = keras.Input((None, None), dtype="bool", name="edges")
     real = keras.Input((None,), dtype="bool", name="padding_mask")
     x = layers.AttachMask()([features, real])
     x = keras.layers.Dense(args.hidden_dim, name="embedding")(x)
     blocks = layers.TransformerEncoderStack(args.num_layers, 2 * args.hidden_dim, num_heads=4, name="encoder")
+    _, scores = blocks(x, attention_mask=edges, return_attention_scores=True)
     x = blocks(x, attention_mask=edges)
     nodes = keras.layers.Dense(2, name="node_labels")(x)
     graph = keras.layers.Dense(2, name="graph_label")(layers.MaskedMean()(x))
-    inputs = {"features": features, "edges": edges, "padding_mask": real}
-    return keras.Model(inputs, {"nodes": nodes, "graph": graph})
+    inputs, outputs = {"features": features, "edges": edges, "padding_mask": real}, {"nodes": nodes, "graph": graph}
+    return keras.Model(inputs, outputs), keras.Model(inputs, outputs | {"scores": scores[-1]})
 
 
 def train(inputs, labels, args):
     keras.utils.set_random_seed(args.seed)
-    model = build_model(args)
+    model, watched = build_model(args)
     steps = args.epochs * -(-len(labels["graph"]) // args.batch_size)
     warmup = max(steps // 10, 1)
     rate = training.WarmupSchedule(peak_learning_rate=3e-3, warmup_steps=warmup, decay="linear", decay_steps=steps)
     losses = {"nodes": training.TokenCrossEntropy(ignore_id=-1), "graph": training.TokenCrossEntropy(ignore_id=None)}
     model.compile(keras.optimizers.Adam(rate), losses)
     model.fit(inputs, labels, batch_size=args.batch_size, epochs=args.epochs, verbose=command_line.verbosity())
-    return model
+    return model, watched
 
 
 def accuracies(outputs, labels):
     """Percent of right answers, padding left out."""
-    right = {name: logits.argmax(axis=-1) == labels[name] for name, logits in outputs.items()}
+    right = {name: outputs[name].argmax(axis=-1) == labels[name] for name in labels}
     return {name: 100 * float(each[labels[name] >= 0].mean()) for name, each in right.items()}
 
 
@@ -102,31 +107,23 @@ def renumber(inputs, order):
     return moved | {"edges": moved["edges"][:, :, order]}
 
 
-def pad(inputs, more):
-    """The same graphs with more padding, which holds a large number."""
-    wide = {name: np.pad(x, [(0, 0), (0, more)] + [(0, 0)] * (x.ndim - 2)) for name, x in inputs.items()}
-    wide["features"][:, -more:] = 1e3
-    return wide | {"edges": np.pad(wide["edges"], [(0, 0), (0, 0), (0, more)])}
-
-
-def print_laws(model, inputs, rng):
-    """How much the answers change when nodes are renumbered, and when there is more padding: by rounding alone."""
+def spoil_padding(inputs):
+    """The same graphs with large numbers and edges in the padding."""
     real = inputs["padding_mask"]
-    size = real.shape[1]
-    order = rng.permutation(size)
-    plain, moved, wide = (model.predict(x, verbose=0) for x in (inputs, renumber(inputs, order), pad(inputs, 5)))
+    pairs = real[:, :, None] & real[:, None]
+    return inputs | {"features": np.where(real[..., None], inputs["features"], 1e3), "edges": inputs["edges"] | ~pairs}
+
+
+def print_laws(model, inputs, plain, rng):
+    """How much the answers change with the order of the nodes, and with what is in the padding: by rounding alone."""
+    real = inputs["padding_mask"]
+    order = rng.permutation(real.shape[1])
+    moved, spoiled = (model.predict(x, verbose=0) for x in (renumber(inputs, order), spoil_padding(inputs)))
     moved["nodes"] = moved["nodes"][:, np.argsort(order)]
-    for name, other in {"nodes in another order, answers that move with them": moved, "more padding": wide}.items():
-        nodes = np.abs(other["nodes"][:, :size] - plain["nodes"])[real].max()
+    for name, other in {"nodes in another order, answers that move with them": moved, "other padding": spoiled}.items():
+        nodes = np.abs(other["nodes"] - plain["nodes"])[real].max()
         graph = np.abs(other["graph"] - plain["graph"]).max()
         print(f"{name}: max difference {max(nodes, graph):.1e}")
-
-
-def attention_scores(model, graph):
-    """What each node of one graph attends to in the last block, the mean of the heads: `[T, T]`."""
-    x = keras.Model(model.inputs, model.get_layer("embedding").output).predict(graph, verbose=0)
-    _, scores = model.get_layer("encoder")(x, attention_mask=graph["edges"], return_attention_scores=True)
-    return keras.ops.convert_to_numpy(scores[-1])[0].mean(axis=0)
 
 
 def draw_graph(axes, hints, marked, edges, scores, near, truth):
@@ -144,21 +141,20 @@ def draw_graph(axes, hints, marked, edges, scores, near, truth):
     axes.axis("off")
 
 
-def draw(model, inputs, labels, path):
-    """Draws a graph of each kind with what the model says."""
+def draw(inputs, outputs, labels, path):
+    """Draws the largest graph of each kind with what the model says."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 5.8), layout="constrained")
     words = ["different kinds", "the same kind"]
     for axes, kind in zip(figure.subplots(1, 2), (1, 0), strict=True):
-        index = int(np.argmax((labels["graph"] == kind) * inputs["padding_mask"].sum(axis=1)))  # the largest
+        index = int(np.argmax((labels["graph"] == kind) * inputs["padding_mask"].sum(axis=1)))
         size = int(inputs["padding_mask"][index].sum())
-        graph = {name: x[index : index + 1, :size] for name, x in inputs.items()}
-        graph["edges"] = graph["edges"][:, :, :size]
-        outputs, scores = model.predict(graph, verbose=0), attention_scores(model, graph)
-        near, truth = outputs["nodes"][0].argmax(axis=-1), labels["nodes"][index, :size]
-        draw_graph(axes, *graph["features"][0].T, graph["edges"][0], scores, near, truth)
-        axes.set_title(f"edges join {words[kind]}; the model says {words[outputs['graph'].argmax()]}", fontsize=10)
+        scores, edges = outputs["scores"][index].mean(axis=0), inputs["edges"][index, :size, :size]
+        near, truth = outputs["nodes"][index, :size].argmax(axis=-1), labels["nodes"][index, :size]
+        draw_graph(axes, *inputs["features"][index, :size].T, edges, scores, near, truth)
+        said = words[outputs["graph"][index].argmax()]
+        axes.set_title(f"edges join {words[kind]}; the model says {said}", fontsize=10)
     figure.suptitle("star: the marked node; ring: the model says at most two steps away; red cross: wrong")
     figure.savefig(path, dpi=110)
 
@@ -185,14 +181,15 @@ def main(argv=None):
     print(f"{args.num_graphs} graphs to train on; held-out answers that are right, in percent:")
     rows = {"the most frequent label": majority(answers)}
     for which in [args.edges] if args.edges else ["none", "all", "graph"]:
-        model = train(with_edges(inputs, which), labels, args)
+        model, watched = train(with_edges(inputs, which), labels, args)
         seen = with_edges(held_out, which)
-        rows[f"mask: {which}"] = accuracies(model.predict(seen, verbose=0), answers)
+        outputs = watched.predict(seen, verbose=0)
+        rows[f"mask: {which}"] = accuracies(outputs, answers)
     for name, scores in rows.items():
         print(f"  {name:24}  nodes {scores['nodes']:6.2f}  graph {scores['graph']:6.2f}")
-    print_laws(model, seen, rng)
+    print_laws(watched, seen, outputs, rng)
     model.save(folder / "model.keras")
-    draw(model, seen, answers, folder / "graph.png")
+    draw(seen, outputs, answers, folder / "graph.png")
     print(f"the last model and graph.png are in {folder}")
 
 

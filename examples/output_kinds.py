@@ -43,7 +43,11 @@ def draw_sequences(rng, num, max_length):
 
 
 def build_models(args):
-    """A translator, and a Functional model in which two dense layers stand beside its decoder, on the same encoder."""
+    """A Functional model whose encoder has two dense layers and a decoder above it.
+
+    Returns:
+        The whole, for training; the part that labels; and the translator whose encoder and decoder these are.
+    """
     translator = models.Seq2SeqTransformer(
         ZERO + 10,
         (args.num_layers, 1),
@@ -57,12 +61,13 @@ def build_models(args):
     target = keras.Input((None,), dtype="int32", name="target_ids")
     encoded = translator.encoder(translator.source_embedding(source))
     decoded = translator.decoder(translator.target_embedding(target), encoded)
-    outputs = {
+    labels = {
         "repeats": keras.layers.Dense(2, name="repeats")(encoded),
         "evens": keras.layers.Dense(2, name="evens")(layers.MaskedMean()(encoded)),
-        "ordered": translator.target_embedding(decoded, reverse=True),
     }
-    return translator, keras.Model({"source_ids": source, "target_ids": target}, outputs)
+    outputs = labels | {"ordered": translator.target_embedding(decoded, reverse=True)}
+    model = keras.Model({"source_ids": source, "target_ids": target}, outputs)
+    return model, keras.Model(source, labels), translator
 
 
 def train(model, inputs, labels, args):
@@ -78,10 +83,9 @@ def train(model, inputs, labels, args):
     model.fit(inputs, labels, batch_size=args.batch_size, epochs=args.epochs, verbose=command_line.verbosity())
 
 
-def answer(model, translator, source):
+def answer(labeller, translator, source):
     """All three answers for int ids `[B, T]`: labels `[B, T]`, labels `[B]`, and lists of digits."""
-    start = np.full((len(source), 1), START, "int32")
-    outputs = model.predict({"source_ids": source, "target_ids": start}, verbose=0)
+    outputs = labeller.predict_on_batch(source)
     written = translator.generate(source, max_length=12).sequences
     lists = [[int(token) - ZERO for token in row if token >= ZERO] for row in written]
     return outputs["repeats"].argmax(axis=-1), outputs["evens"].argmax(axis=-1), lists
@@ -108,12 +112,12 @@ def print_scores(labels, repeats, evens, ordered):
     print(f"  written lists, each as a whole {100 * np.mean(exact):6.2f}")
 
 
-def read_digits(text):
-    """Ids `[1, T]` of digits that are separated by commas."""
+def read_digits(text, max_length):
+    """Ids `[max_length]` of digits that are separated by commas, padded."""
     digits = text.split(",")
-    if not all(len(digit) == 1 and digit.isdecimal() for digit in digits):
-        raise SystemExit(f"--digits must be digits with commas between them, such as 3,1,4. Received: {text}")
-    return np.array([[int(digit) + ZERO for digit in digits]], "int32")
+    if len(digits) > max_length or not all(len(digit) == 1 and digit in "0123456789" for digit in digits):
+        raise SystemExit(f"--digits must be up to {max_length} digits with commas between them. Received: {text}")
+    return np.array([int(digit) + ZERO for digit in digits] + [PAD] * (max_length - len(digits)), "int32")
 
 
 def main(argv=None):
@@ -129,20 +133,20 @@ def main(argv=None):
     add("--epochs", type=int, default=6)
     add("--seed", type=int, default=0)
     args = parser.parse_args(argv)
-    own = read_digits(args.digits)
+    own = read_digits(args.digits, args.max_length)
     keras.utils.set_random_seed(args.seed)
     rng = np.random.default_rng(args.seed)
     inputs, labels = draw_sequences(rng, args.num_sequences, args.max_length)
     held_out, truth = draw_sequences(rng, max(args.num_sequences // 10, 32), args.max_length)
-    translator, model = build_models(args)
+    model, labeller, translator = build_models(args)
     print(f"{args.num_sequences} sequences to train on; {model.count_params()} weights")
     train(model, inputs, labels, args)
-    answers = answer(model, translator, held_out["source_ids"])
-    print_scores(truth, *answers)
+    source = np.concatenate([held_out["source_ids"], own[None]])
+    answers = answer(labeller, translator, source)
+    print_scores(truth, *(each[:-1] for each in answers))
     print("digits, with a star where they repeat; one label; what the decoder wrote:")
-    for row in zip(held_out["source_ids"][:5], *answers, strict=False):
-        show(*row)
-    show(own[0], *(each[0] for each in answer(model, translator, own)))
+    for index in (0, 1, 2, 3, 4, -1):
+        show(source[index], *(each[index] for each in answers))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@ import re
 
 import numpy as np
 import pytest
-from graph import draw_graphs, main, pad, renumber, with_edges
+from graph import draw_graphs, main, renumber, spoil_padding, with_edges
 
 pytest.importorskip("matplotlib")
 
@@ -44,7 +44,10 @@ def test_masks_and_orders_are_what_they_are_called():
     order = np.random.default_rng(2).permutation(7)
     back = renumber(renumber(inputs, order), np.argsort(order))
     assert all((back[name] == inputs[name]).all() for name in inputs)
-    assert [x.shape for x in pad(inputs, 4).values()] == [(5, 11, 2), (5, 11, 11), (5, 11)]
+    spoiled, pairs = spoil_padding(inputs), with_edges(inputs, "all")["edges"]
+    assert (spoiled["edges"] == np.where(pairs, inputs["edges"], True)).all()
+    assert (spoiled["features"][~inputs["padding_mask"]] == 1000).all()
+    assert (spoiled["features"][inputs["padding_mask"]] == inputs["features"][inputs["padding_mask"]]).all()
 
 
 def test_a_run_trains_and_its_answers_follow_the_nodes(tmp_path, capsys):

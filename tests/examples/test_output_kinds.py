@@ -31,6 +31,7 @@ def test_a_run_prints_all_three_kinds_of_output(capsys):
 
 
 def test_digits_are_checked_before_training():
-    assert read_digits("2,0,9").tolist() == [[5, 3, 12]]
-    with pytest.raises(SystemExit, match="digits with commas between them.*Received: 2,17"):
-        main(["--digits", "2,17"])
+    assert read_digits("2,0,9", 5).tolist() == [5, 3, 12, 0, 0]
+    for digits in ("2,17", "2,,7", "1,2,3,4"):
+        with pytest.raises(SystemExit, match=f"up to 3 digits with commas between them.*Received: {digits}"):
+            main(["--digits", digits, "--max-length", "3"])
