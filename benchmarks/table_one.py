@@ -21,8 +21,8 @@ from benchmarks import contest
 from benchmarks.scaling import exponent
 from benchmarks.token_mixing import PATHS, ROWS, path_length, peak, step_of
 
-AXES = {"length": [512, 1024, 2048, 4096], "width": [128, 256, 512, 1024]}
-FIXED = {"length": 64, "width": 256}  # the width while the length grows, and the length while the width does
+AXES = {"length": [512, 1024, 2048, 4096], "width": [64, 128, 256, 512]}
+FIXED = {"length": 128, "width": 512}  # the width while the length grows, and the length while the width does
 NUM_FITTED = 3
 PATH_LENGTHS = [8, 16, 32]
 
