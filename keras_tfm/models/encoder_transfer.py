@@ -1,5 +1,7 @@
 """Pre-trained encoders: the weights of all but the head move from one model to another."""
 
+from keras import ops
+
 BODY = ("token_embedding", "character_embedding", "feature_projection", "position_embedding", "encoder")
 
 # What leaves the weights and their meaning as they are.
@@ -57,7 +59,7 @@ class TakesEncoder:
             for weight, other in _paired(name, ours[name].weights, theirs[name].weights)
         ]
         for weight, other in pairs:
-            weight.assign(other)
+            weight.assign(ops.copy(other.value))  # JAX would share the array, and training would delete it in both
         return self
 
 
