@@ -18,12 +18,14 @@ from keras_tfm.visualization.saliency import (
     smooth_grad,
 )
 from keras_tfm.visualization.saliency_pictures import plot_saliency
+from keras_tfm.visualization.tf_keras_vis_model import VisModel, tf_keras_vis_model
 
 __all__ = [
     "AttentionPage",
     "AttentionRecord",
     "EmbeddedModel",
     "Saliency",
+    "VisModel",
     "attention_flow",
     "attention_page",
     "attention_rollout",
@@ -40,4 +42,5 @@ __all__ = [
     "plot_saliency",
     "project_embeddings",
     "smooth_grad",
+    "tf_keras_vis_model",
 ]

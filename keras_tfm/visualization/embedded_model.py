@@ -23,6 +23,9 @@ class EmbeddedModel:
         rest: `keras.Model` of a list, the embedded tokens and the model's inputs, to the model's outputs. The ids still
             say where padding is, and are read wherever else the model reads them.
 
+        calls, slots, output_slots: the model's calls in order and the places of its inputs and outputs, as
+            `keras_tfm.models.layer_calls` has them; `embedding_call` is that of the embedding.
+
     Raises:
         ValueError: the model is not Functional, no input of that name is embedded by a layer of its own, or the
             embedded tokens are not `[B, T, D]`.
@@ -44,14 +47,16 @@ class EmbeddedModel:
 
     def __init__(self, model, input_name=None):
         self.model = model
-        self._inputs, self._calls, self._outputs = trace_calls(model)
+        self._inputs, self.calls, self.output_slots = trace_calls(model)
+        self.slots = list(self._inputs.values())
         inputs, values = self._new_inputs()
-        self._place, self._ids = self._find_embedding(values, input_name)
-        embedded = values[self._calls[self._place].outputs[0].number]
+        place, self._ids = self._find_embedding(values, input_name)
+        self.embedding_call = self.calls[place]
+        embedded = values[self.embedding_call.outputs[0].number]
         if len(embedded.shape) != 3:
             raise ValueError(
                 f"The embedded tokens must be [B, T, D]. Received: {tuple(embedded.shape)} from the layer "
-                f"{self._calls[self._place].layer.name!r}"
+                f"{self.embedding_call.layer.name!r}"
             )
         self.width = embedded.shape[-1]
         self.embedder = keras.Model(inputs, embedded)
@@ -73,7 +78,7 @@ class EmbeddedModel:
         numbers = {name: self._inputs[name].number for name in names}
         # From each id tensor to the model's input that it comes from.
         ids = {number: name for name, number in numbers.items() if _is_integer(values[number])}
-        for i, call in enumerate(self._calls):
+        for i, call in enumerate(self.calls):
             call.run(values)
             first = keras.tree.flatten(call.args)[:1]
             if not (first and isinstance(first[0], Slot) and first[0].number in ids):
@@ -91,12 +96,12 @@ class EmbeddedModel:
     def _make_rest(self):
         inputs, values = self._new_inputs()
         embedded = keras.Input((None, self.width), dtype=self.embedder.outputs[0].dtype, name="embeddings")
-        for i, call in enumerate(self._calls):
+        for call in self.calls:
             call.run(values)
-            if i == self._place:
+            if call is self.embedding_call:
                 slot = call.outputs[0].number
                 values[slot] = _with_mask_of(values[slot], embedded)
-        return keras.Model([embedded, *inputs], [values[slot.number] for slot in self._outputs])
+        return keras.Model([embedded, *inputs], [values[slot.number] for slot in self.output_slots])
 
     def arrays(self, inputs):
         """The model's inputs as a list of tensors, in its order, from an array, a list, a tuple or a dict by name."""

@@ -49,6 +49,8 @@ def plot_mask(mask, query_length=None, key_length=None, path=None, *, row=0, hea
         axes.grid(which="minor", color="0.85", linewidth=0.5)
         axes.tick_params(which="minor", length=0)
     axes.set(xlabel="key", ylabel="query")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.get_major_locator().set_params(integer=True)
     if title:
         axes.set_title(title, fontsize=11, parse_math=False)
     return finish_figure(figure, path)
