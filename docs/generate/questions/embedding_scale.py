@@ -8,7 +8,7 @@ from docs.generate.questions.pictures import curves
 from keras_tfm import layers
 
 SIZES = (16, 64, 256, 1024)
-VOCABULARY, LENGTH = 200, 64
+VOCABULARY, LENGTH = 200, 32
 
 
 def measure(seed=0, sizes=SIZES):
@@ -27,15 +27,16 @@ def measure(seed=0, sizes=SIZES):
 def _probe(size, scale, deviation, seed):
     """The size of the token beside that of its position; how alike one token is to itself at other positions."""
     table = _table(size, deviation, seed, embedding_scale=scale, position="sinusoidal")
-    ids = np.random.default_rng(seed).integers(0, VOCABULARY, (LENGTH, 1)).repeat(LENGTH, axis=1).astype("int32")
+    tokens = np.random.default_rng(seed).permutation(VOCABULARY)[:LENGTH]
+    ids = tokens[:, None].repeat(LENGTH, axis=1).astype("int32")  # each token at every position
     x = np.asarray(ops.convert_to_numpy(table(ids)), "float64")
     position = np.asarray(ops.convert_to_numpy(layers.SinePositionEncoding()(ops.zeros((1, LENGTH, size)))), "float64")
-    tokens = x - position
+    embedded = x - position
     unit = (x / np.linalg.norm(x, axis=-1, keepdims=True)).reshape(-1, size)
     nearest = (unit @ unit.T - 2 * np.eye(len(unit))).argmax(-1)
     same_token = ids.reshape(-1)[nearest] == ids.reshape(-1)
     return {
-        "ratio": float(np.linalg.norm(tokens, axis=-1).mean() / np.linalg.norm(position, axis=-1).mean()),
+        "ratio": float(np.linalg.norm(embedded, axis=-1).mean() / np.linalg.norm(position, axis=-1).mean()),
         "same_token": float(same_token.mean()),
     }
 

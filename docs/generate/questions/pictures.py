@@ -62,7 +62,7 @@ def curves(panels, path, *, x_label="", x_scale="linear", y_scale="linear", x_ti
             axes.set_xticks(x_ticks, [f"{tick:g}" for tick in x_ticks])
             axes.set_xticks([], minor=True)
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(framealpha=0.8, edgecolor="none", fontsize=8)
     write(figure, path)
 
 
@@ -86,5 +86,5 @@ def bars(panels, path, *, labels, y_top=None):
         axes.set_ylim(0, y_top)
         axes.grid(alpha=0.3, axis="y")
         if len(series) > 1:
-            axes.legend(frameon=False, fontsize=8)
+            axes.legend(framealpha=0.8, edgecolor="none", fontsize=8)
     write(figure, path)
