@@ -17,9 +17,10 @@ class MixerEncoder(TransformerEncoder):
 
     def __init__(self, mixer, intermediate_dim, num_heads, *arguments, **kwargs):
         for argument in _OF_ATTENTION:
-            if kwargs.pop(argument, None) is not None:
+            value = kwargs.pop(argument, None)
+            if value is not None:
                 raise ValueError(
-                    f"`{argument}` is of attention, which {type(self).__name__} has not. Received: {argument} not None"
+                    f"`{argument}` is of attention, which {type(self).__name__} has not. Received: {argument}={value!r}"
                 )
         if num_heads is not None:
             check_size("num_heads", num_heads)

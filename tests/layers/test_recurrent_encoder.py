@@ -92,16 +92,16 @@ def test_a_row_of_padding_is_finite():
 
 
 def test_one_way_sees_no_future_and_both_ways_see_all():
-    testing.assert_causal(RecurrentEncoder(F, bidirectional=False), X)
+    testing.assert_causal(RecurrentEncoder(F, bidirectional=False), X, trials=1 if IS_JAX else 3)
     with pytest.raises(AssertionError, match="changed an earlier output"):
-        testing.assert_causal(RecurrentEncoder(F), X)
+        testing.assert_causal(RecurrentEncoder(F), X, trials=1)
 
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_more_padding_changes_nothing_and_the_mask_goes_on(cell):
     ids = keras.Input((None,), dtype="int32")
     x = keras.layers.Embedding(11, D, mask_zero=True)(ids)
-    for _ in range(2):
+    for _ in range(1 if IS_JAX else 2):
         x = RecurrentEncoder(F, 1, dropout=0.1, cell=cell)(x)
     testing.assert_padding_invariant(keras.Model(ids, x))
     np.testing.assert_array_equal(mask_of(RecurrentEncoder(F)(with_mask(X, REAL))), REAL)
@@ -128,7 +128,7 @@ def test_the_promises_of_every_layer(cell):
 
 def test_the_block_keeps_the_promises_of_every_layer():
     make = functools.partial(RecurrentEncoder, F, 2, 0.1, cell="gru", bidirectional=False)
-    others = ("file", "policies", "compiled", "gradients", "lora", "int8")
+    others = ("file", "policies", "compiled", "gradients", "lora", "int8", *["training"] * IS_JAX)
     check_layer(make, X, skip=others)
     assert isinstance(layers.get("recurrent_encoder", intermediate_dim=F), RecurrentEncoder)
 
@@ -139,7 +139,7 @@ def test_the_block_keeps_the_promises_of_every_layer():
         (lambda: RecurrentMixer("rnn"), "`cell` must be one of .*Received: cell='rnn'"),
         (lambda: RecurrentMixer()(X[..., :1]), "`bidirectional` needs a width of at least 2.*width 1"),
         (lambda: RecurrentEncoder(F, 0), "`num_heads` must be a positive integer.*num_heads=0"),
-        (lambda: RecurrentEncoder(F, position="rope"), "`position` is of attention"),
+        (lambda: RecurrentEncoder(F, position="rope"), "`position` is of attention.*Received: position='rope'"),
         (lambda: RecurrentEncoder(F, attention_dropout=0.1), "`attention_dropout` is of attention"),
         (lambda: RecurrentEncoder(F)(X, segment_ids=np.zeros((B, T), "int32")), "`segment_ids` needs attention"),
         (lambda: RecurrentEncoder(F)(X, attention_mask=np.ones((B, T, T), bool)), "`attention_mask` needs attention"),
