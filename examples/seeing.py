@@ -28,6 +28,7 @@ def parse_arguments(argv=None):
     add("--output", default="seeing", metavar="DIR", help="folder of the pictures")
     add("--num-sentences", type=int, default=3000, help="drawn for the task without data")
     add("--epochs", type=int, default=6)
+    add("--num-widths", type=int, default=3, help="lengths that sentences are padded to")
     add("--num-layers", type=int, default=2)
     add("--hidden-dim", type=int, default=32)
     add("--num-heads", type=int, default=4)
@@ -54,7 +55,7 @@ def train_tagger(args):
     if unknown := [word for word in args.words if word not in words.tokens]:
         raise SystemExit(f"these words do not occur in training: {' '.join(unknown)}")
     ids, classes = [words.encode(row) for row in word_rows], [labels.encode(row) for row in tag_rows]
-    batches = text.TaggingBatches(ids, classes, tokens_per_batch=1024, num_widths=3, seed=args.seed)
+    batches = text.TaggingBatches(ids, classes, tokens_per_batch=1024, num_widths=args.num_widths, seed=args.seed)
     sizes = (len(labels), args.num_layers, args.hidden_dim, 2 * args.hidden_dim, args.num_heads)
     model = models.SequenceTagger(*sizes, vocabulary_size=len(words), dropout=0.0)
     model.compile(keras.optimizers.Adam(3e-3), training.TokenCrossEntropy(), metrics=[training.TokenAccuracy()])
@@ -81,7 +82,7 @@ def look_at_saliency(model, ids, args, folder):
     integrated = visualization.integrated_gradients(parts, ids, target, num_steps=128)
     lines = {
         "gradient": visualization.gradient_saliency(parts, ids, target).scores[0],
-        "SmoothGrad": visualization.smooth_grad(parts, ids, target).scores[0],
+        "SmoothGrad": visualization.smooth_grad(parts, ids, target, num_samples=64).scores[0],
         "gradient × input": visualization.gradient_times_input(parts, ids, target).scores[0],
         "integrated gradients": integrated.scores[0],
     }

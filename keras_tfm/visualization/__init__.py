@@ -1,4 +1,4 @@
-"""Pictures of attention and of learning curves; they need matplotlib, the extra `vis`, only when one is drawn."""
+"""What a model attends to and what its outputs come from; to draw it needs matplotlib, the extra `vis`."""
 
 from keras_tfm.visualization.attention_maps import plot_attention
 from keras_tfm.visualization.attention_page import AttentionPage, attention_page

@@ -4,6 +4,7 @@ from seeing import main
 pytest.importorskip("matplotlib")
 
 TINY = ["--num-layers", "1", "--hidden-dim", "16", "--num-heads", "2", "--epochs", "1", "--num-sentences", "300"]
+TINY += ["--num-widths", "1"]
 
 
 def test_the_default_sentence_is_looked_into(tmp_path, capsys):

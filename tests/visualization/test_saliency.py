@@ -15,6 +15,9 @@ from keras_tfm.visualization import (
 )
 
 IDS = np.array([[4, 5, 6, 7, 0], [8, 9, 0, 0, 0]])
+IS_JAX = keras.backend.backend() == "jax"
+ROWS = 1 if IS_JAX else 4  # on JAX each number of rows at once compiles anew
+not_on_jax = pytest.mark.skipif(IS_JAX, reason="it compiles for long, and has nothing of a backend's own")
 SIZES = dict(num_layers=1, hidden_dim=6, intermediate_dim=7, num_heads=2, dropout=0.3)
 
 
@@ -72,7 +75,7 @@ def test_gradient_times_input_takes_the_largest_class_where_none_is_named(parts,
 
 @pytest.mark.parametrize("baseline", [None, 3])
 def test_integrated_gradients_sum_to_the_change_of_the_output(parts, classifier, baseline):
-    saliency = integrated_gradients(parts, IDS, target=1, baseline=baseline, num_steps=48, batch_size=1)
+    saliency = integrated_gradients(parts, IDS, target=1, baseline=baseline, num_steps=48, batch_size=ROWS)
     start = np.zeros((2, 5, 6)) if baseline is None else parts.embed(np.where(IDS, baseline, 0))
     change = numeric(classifier(IDS, training=False))[:, 1] - numeric(parts.call_rest(np.float32(start), IDS))[:, 1]
     assert np.abs(change).max() > 0.1
@@ -97,13 +100,14 @@ def test_on_a_linear_model_all_methods_agree_with_its_weights():
 
 
 def test_smooth_grad_is_seeded_and_without_noise_the_gradient(parts):
-    first, again = (smooth_grad(parts, IDS, 0, num_samples=2, batch_size=1, seed=5) for _ in range(2))
+    first, again = (smooth_grad(parts, IDS, 0, num_samples=2, batch_size=ROWS, seed=5) for _ in range(2))
     np.testing.assert_array_equal(first.scores, again.scores)
-    assert np.abs(first.scores - smooth_grad(parts, IDS, 0, num_samples=2, batch_size=1).scores).max() > 1e-4
-    quiet = smooth_grad(parts, IDS, 0, num_samples=2, noise=0.0, batch_size=4)
+    assert np.abs(first.scores - smooth_grad(parts, IDS, 0, num_samples=2, batch_size=ROWS).scores).max() > 1e-4
+    quiet = smooth_grad(parts, IDS, 0, num_samples=2, noise=0.0, batch_size=ROWS)
     np.testing.assert_allclose(quiet.vectors, gradient_saliency(parts, IDS, 0).vectors, rtol=1e-4, atol=1e-6)
 
 
+@not_on_jax
 def test_a_language_models_saliency_is_of_the_past_alone():
     model = spread(models.CausalLM(11, **SIZES, sequence_length=16))
     saliency = gradient_saliency(model, np.array([[4, 5, 6, 7, 8]]), target=(2, 10))
@@ -111,7 +115,7 @@ def test_a_language_models_saliency_is_of_the_past_alone():
     np.testing.assert_allclose(saliency.outputs, numeric(model(np.array([[4, 5, 6]])))[0, 2, 10], rtol=1e-4)
 
 
-@pytest.mark.skipif(keras.backend.backend() == "jax", reason="it compiles for long, and has nothing of a backend's own")
+@not_on_jax
 def test_either_side_of_a_translation_model_is_looked_at():
     model = models.Seq2SeqTransformer(11, **SIZES)
     inputs = {"source_ids": IDS[:1], "target_ids": np.array([[2, 4, 5]])}
