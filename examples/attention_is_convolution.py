@@ -20,10 +20,9 @@ from pathlib import Path
 import command_line
 import keras
 import numpy as np
+from keras.ops import convert_to_numpy as to_numpy
 
 from keras_tfm import layers
-
-to_numpy = keras.ops.convert_to_numpy
 
 
 def copy_convolution(convolution, image_size=None, sharpness=10.0, border="zeros"):
