@@ -30,7 +30,7 @@ def parse_arguments(argv=None):
     add("--model", metavar="DIR", help="folder of a translator that is trained; default: one is trained first")
     add("--output", default="attention", metavar="DIR", help="folder of the page and the pictures")
     add("--num-phrases", type=int, default=6000, help="phrases to train on")
-    add("--epochs", type=int, default=4)
+    add("--epochs", type=int, default=5)
     add("--hidden-dim", type=int, default=64)
     add("--num-layers", type=int, default=2)
     add("--num-heads", type=int, default=4)
