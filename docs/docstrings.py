@@ -7,7 +7,7 @@ import textwrap
 
 import griffe
 
-_LISTS = {"Args": "Arguments", "Call arguments": "Call arguments", "Raises": "Raises", "Attributes": "Attributes", "Warns": "Warns"}
+_LISTS = ("Args", "Call arguments", "Raises", "Attributes", "Warns")
 _TEXTS = ("Returns", "Masking", "Numerics", "Files", "Reference", "Yields")
 _HEADER = re.compile(rf"^({'|'.join([*_LISTS, *_TEXTS])}):$")
 
@@ -52,7 +52,7 @@ def _section(name, lines):
     body = textwrap.dedent("\n".join(lines)).strip("\n")
     if name not in _LISTS:
         return f"\n**{name}**\n\n{body}\n"
-    return f"\n**{_LISTS[name]}**\n\n{_items(body)}\n"
+    return f"\n**{'Arguments' if name == 'Args' else name}**\n\n{_items(body)}\n"
 
 
 def _items(body):
