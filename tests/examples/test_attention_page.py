@@ -2,10 +2,15 @@ import keras
 import pytest
 from attention_page import main
 
+from keras_tfm import models
+
 TINY = "--num-phrases 40 --epochs 1 --hidden-dim 8 --num-layers 1 --num-heads 2".split()
 
 
-def test_default_run_trains_and_writes_a_page_with_the_sentence(tmp_path, capsys):
+def test_default_run_trains_and_writes_a_page_with_the_sentence(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(
+        models.Seq2SeqTransformer, "translate", lambda self, lines, *args, **options: ["三点"] * len(lines)
+    )
     main([*TINY, "--sentence", "at ten past two on Monday", "--output", str(tmp_path)])
     page = (tmp_path / "attention.html").read_text(encoding="utf-8")
     assert '"source":["at","ten","past","two","on","Monday"]' in page
