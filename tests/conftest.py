@@ -32,13 +32,14 @@ def data_dir():
     return path
 
 
-_TRAINING = {"examples", "training"}  # folders whose tests run programs for long; elsewhere most time goes to compiling
+# Where tests run programs for long; elsewhere most time goes to compiling.
+_LONG = {"training", "test_phrases.py", "test_sequence_labelling.py", "test_translation.py"}
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _quick_compilation(request):
     """On JAX, compiles without optimizations where each of many small programs runs once."""
-    if keras.backend.backend() != "jax" or request.path.parent.name in _TRAINING:
+    if keras.backend.backend() != "jax" or {request.path.parent.name, request.path.name} & _LONG:
         yield
         return
     import jax

@@ -3,17 +3,18 @@
 import pathlib
 import re
 
-import pytest
-
 import keras_tfm
 
 README = (pathlib.Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL))
-def test_python_blocks_run(block, capsys):
-    exec(compile(block, "README.md", "exec"), {})
+def test_python_blocks_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL):
+        exec(compile(block, "README.md", "exec"), names)
     assert "mask of positional_embedding" in capsys.readouterr().out
+    assert (tmp_path / "attention.html").read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
 def test_every_layer_is_in_the_table_and_nothing_else():

@@ -44,3 +44,7 @@ class AttachMask(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         """As the first of the inputs."""
         return tuple(input_shape[0])
+
+    def get_config(self):
+        """The constructor's arguments, a `DTypePolicy` too; Keras' automatic configuration refuses one."""
+        return super().get_config()

@@ -47,3 +47,7 @@ class MaskedMean(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         """`[B, D]`."""
         return (input_shape[0], input_shape[2])
+
+    def get_config(self):
+        """The constructor's arguments, a `DTypePolicy` too; Keras' automatic configuration refuses one."""
+        return super().get_config()

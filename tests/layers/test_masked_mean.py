@@ -1,7 +1,10 @@
 """MaskedMean against numpy."""
 
+import keras
 import numpy as np
+import pytest
 
+from keras_tfm.layers.attach_mask import AttachMask
 from keras_tfm.layers.masked_mean import MaskedMean
 from tests.layers.check_layer import check_layer
 from tests.numerics import assert_close, to_numpy, value_and_gradients, with_mask
@@ -38,3 +41,9 @@ def test_not_even_nan_in_padding_matters():
 
 def test_the_promises_of_every_layer():
     check_layer(MaskedMean, X, passes_mask=False, unused=("inputs",))
+
+
+@pytest.mark.parametrize("layer", [MaskedMean, AttachMask])
+def test_a_policy_is_saved_as_an_object_too(layer):
+    policy = keras.dtype_policies.get("mixed_bfloat16")
+    assert layer.from_config(layer(dtype=policy).get_config()).dtype_policy == policy
