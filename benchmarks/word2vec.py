@@ -4,10 +4,10 @@
 
 Tiny Shakespeare of the folder of data sets, words in small letters; without the folder, sentences of a generated
 corpus. Skip-gram and CBOW with negative sampling: 100 columns, window 5, 5 negatives, subsampling 1e-3. gensim runs as
-it comes (rate 0.025, falling, one update a pair), in as many threads as there are cores; ours takes Adam, falling from
-0.02, on batches of 2,048 words. A round is all epochs, from new vectors; counted are words of the corpus that are read
-in a second, whether subsampling keeps them or not. Counting the vocabulary is left out; compilation is in `with
-compilation`, and not in the rounds.
+it comes (rate 0.025, falling, one update a pair), in as many threads as there are cores; ours takes `pairwise_sgd`, the
+same rate for each pair, in batches of 2,048 words. A round is all epochs, from new vectors; counted are words of the
+corpus that are read in a second, whether subsampling keeps them or not. Counting the vocabulary is left out;
+compilation is in `with compilation`, and not in the rounds.
 
 Quality: the loss of held-out pairs, by one numpy function for both pairs of tables with the same negatives; how many of
 the 10 nearest words the two have in common, for the 300 most frequent words; the correlation of their cosines. Two runs
@@ -101,7 +101,7 @@ class Ours:
             architecture=architecture,
             num_negatives=setting.num_negatives,
         )
-        self.model.compile(keras.optimizers.Adam(falling(0.02, setting.epochs * len(self.batches))))
+        self.model.compile(self.model.pairwise_sgd(self.batches, setting.epochs))
         self.model.optimizer.build(self.model.trainable_variables)
         self.start = [variable.numpy() for variable in self.state]
 
@@ -117,10 +117,6 @@ class Ours:
 
     def tables(self):
         return self.model.vectors, self.model.output_vectors
-
-
-def falling(rate, steps):
-    return keras.optimizers.schedules.PolynomialDecay(rate, steps, rate / 100)
 
 
 class Gensim:
@@ -259,21 +255,11 @@ def contest_of(corpus, architecture, setting, rounds):
 def report(corpus, setting, rounds):
     """Markdown tables of both architectures, and how much text there is."""
     words, held_out = (sum(map(len, part)) for part in (corpus.train, corpus.held_out))
-    pairs = pairs_of_an_epoch(corpus, setting)
+    batches = batches_of(corpus.train, corpus, setting)
+    pairs = round(batches.pairs_per_batch() * len(batches))
     head = f"{words:,} words, {held_out:,} held out, {corpus.vocabulary_size - 1:,} distinct; skip-gram has {pairs:,} "
     tables = [contest_of(corpus, architecture, setting, rounds) for architecture in ("skip_gram", "cbow")]
     return f"{head}pairs an epoch, {pairs / words:.2f} a word.\n\n" + "\n".join(tables)
-
-
-def pairs_of_an_epoch(corpus, setting):
-    """Pairs of the first epoch."""
-    count = 0
-    for (inputs,) in batches_of(corpus.train, corpus, setting, negatives_per_row=0):
-        places = np.arange(inputs["radii"].shape[1])
-        distance = np.abs(places[:, None] - places)
-        is_near = (distance > 0) & (distance <= inputs["radii"][:, :, None])
-        count += int((is_near & (inputs["segment_ids"][:, :, None] == inputs["segment_ids"][:, None])).sum())
-    return count
 
 
 def main():

@@ -35,8 +35,8 @@ the animal eat the food . | the person eat the food . | a animal move in the pla
 | the person use the tool . | the person use the tool in the place . | a person with a tool move in the place .
 | the animal and the animal move . | the person eat food and food . | the tool and the tool . | a animal eat food .
 """
-SMALL = dict(embedding_dim=48, epochs=12, learning_rate=0.01, window=5, min_count=1, subsampling=0.0, tokens=2048)
-LARGE = dict(embedding_dim=100, epochs=5, learning_rate=0.02, window=5, min_count=3, subsampling=1e-3, tokens=2048)
+SMALL = dict(embedding_dim=48, epochs=12, learning_rate=0.025, window=5, min_count=1, subsampling=0.0, tokens=512)
+LARGE = dict(embedding_dim=100, epochs=5, learning_rate=0.025, window=5, min_count=3, subsampling=1e-3, tokens=2048)
 
 
 def parse_arguments(argv=None):
@@ -95,11 +95,9 @@ def train_vectors(rows, vocabulary_size, args):
         negatives_per_row=0 if args.loss == "full_softmax" else 64,
         seed=args.seed,
     )
-    steps = args.epochs * len(batches)
-    print(f"{batches.num_words} words, {vocabulary_size} ids, {steps} updates")
+    print(f"{batches.num_words} words, {vocabulary_size} ids, {args.epochs * len(batches)} updates")
     model = models.Word2Vec(vocabulary_size, args.embedding_dim, architecture=args.architecture, loss=args.loss)
-    rate = keras.optimizers.schedules.PolynomialDecay(args.learning_rate, steps, args.learning_rate / 100)
-    model.compile(keras.optimizers.Adam(rate))
+    model.compile(model.pairwise_sgd(batches, args.epochs, args.learning_rate, args.learning_rate / 250))
     history = model.fit(batches, epochs=args.epochs, verbose=command_line.verbosity(), shuffle=False)
     print(
         f"loss of a pair: {history.history['loss'][0]:.3f} in the first epoch, {history.history['loss'][-1]:.3f} last"

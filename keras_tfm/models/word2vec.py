@@ -17,7 +17,8 @@ class Word2Vec(CheckedTokenIds, keras.Model):
 
     Skip-gram predicts each word of the context from the word in the middle; CBOW the word in the middle from the mean
     (or sum) of the context. There are two tables `[V, D]`: one of the words that predict, `vectors`, and one of those
-    that are predicted, `output_vectors`. The model has its loss: `compile` needs an optimizer only.
+    that are predicted, `output_vectors`. The model has its loss: `compile` needs an optimizer only. `pairwise_sgd`
+    gives vectors like gensim's; Adam, which moves rare words as far as frequent ones, gives other neighbours.
 
     Negatives are shared by all pairs of a row, so that their scores are one product of matrices `[T, D]` and `[D, M]`;
     the loss weighs them by `num_negatives / M`, which has the same expectation as `num_negatives` drawn for each pair.
@@ -30,6 +31,8 @@ class Word2Vec(CheckedTokenIds, keras.Model):
         loss: `"negative_sampling"` (default) or `"full_softmax"`, which sums over all V - 1 words.
         num_negatives: the weight of the negatives, as a number for each pair. Defaults to `5`.
         pooling: `"mean"` (default) or `"sum"`: how CBOW joins the vectors of a context.
+        divide_gradient: bool. For the mean, `True` gives each word of a context its share of the gradient, which is
+            divided by their number; with `False` (default) each gets the whole, as in word2vec.c and gensim.
         **kwargs: `keras.Model` arguments.
 
     Call arguments:
@@ -54,12 +57,11 @@ class Word2Vec(CheckedTokenIds, keras.Model):
 
     Example:
 
-    >>> import keras
     >>> from keras_tfm.text import Word2VecBatches
     >>> corpus = [[1, 2, 3, 4], [1, 5, 3, 4]] * 8
     >>> batches = Word2VecBatches(corpus, vocabulary_size=6, window=2, row_length=16, subsampling=0)
     >>> model = Word2Vec(6, embedding_dim=4)
-    >>> model.compile(keras.optimizers.Adam(0.05))
+    >>> model.compile(model.pairwise_sgd(batches, epochs=2))
     >>> history = model.fit(batches, epochs=2, verbose=0)
     >>> ids, similarities = model.most_similar([2], k=3)
     >>> ids.shape, model.vectors.shape
@@ -75,6 +77,7 @@ class Word2Vec(CheckedTokenIds, keras.Model):
         loss="negative_sampling",
         num_negatives=5,
         pooling="mean",
+        divide_gradient=False,
         **kwargs,
     ):
         _check_names(architecture=(architecture, ARCHITECTURES), loss=(loss, LOSSES), pooling=(pooling, POOLINGS))
@@ -87,9 +90,10 @@ class Word2Vec(CheckedTokenIds, keras.Model):
             loss=loss,
             num_negatives=num_negatives,
             pooling=pooling,
+            divide_gradient=bool(divide_gradient),
         )
         self.token_id_limits = dict.fromkeys(("token_ids", "negative_ids"), vocabulary_size)
-        limit = 0.5 / embedding_dim  # as word2vec.c
+        limit = 1 / embedding_dim  # as gensim; word2vec.c has half of it
         size = (vocabulary_size, embedding_dim)
         uniform = keras.initializers.RandomUniform(-limit, limit)
         self.input_embedding = keras.layers.Embedding(*size, uniform, dtype=self.dtype_policy, name="input_embedding")
@@ -102,6 +106,36 @@ class Word2Vec(CheckedTokenIds, keras.Model):
             if not embedding.built:
                 embedding.build((None,))
         self.built = True
+
+    def pairwise_sgd(self, batches, epochs, learning_rate=0.025, end_learning_rate=1e-4):
+        """The optimizer of word2vec.c and gensim: gradient descent with a rate for each pair, which falls linearly.
+
+        The loss is a mean over the pairs of a batch, so this rate times their number is that of the batch. No row of
+        a table moves more than 0.5 at a time, so that words of many pairs do not diverge.
+
+        Args:
+            batches, epochs: those of `fit`.
+            learning_rate, end_learning_rate: floats, the first and the last rate of a pair.
+
+        Returns:
+            a `keras.optimizers.SGD` for `compile`.
+
+        Raises:
+            ValueError: `epochs` that is no positive integer.
+
+        Example:
+
+        >>> from keras_tfm.text import Word2VecBatches
+        >>> batches = Word2VecBatches([[1, 2, 3]], vocabulary_size=4, window=1, row_length=8, subsampling=0)
+        >>> model = Word2Vec(4, embedding_dim=2)
+        >>> optimizer = model.pairwise_sgd(batches, epochs=3)
+        >>> round(float(optimizer.learning_rate), 6)  # 0.025 times 4 pairs
+        0.1
+        """
+        _check_sizes(epochs=epochs)
+        pairs = batches.pairs_per_batch(self._config["architecture"])
+        first, last = learning_rate * pairs, end_learning_rate * pairs
+        return PairwiseSGD(keras.optimizers.schedules.PolynomialDecay(first, epochs * len(batches), last))
 
     def call(self, inputs):
         """The loss of each word in the middle of a window."""
@@ -135,7 +169,10 @@ class Word2Vec(CheckedTokenIds, keras.Model):
         total = ops.matmul(window, vectors)
         if self._config["pooling"] == "sum":
             return total
-        return total / ops.maximum(ops.sum(window, axis=-1, keepdims=True), 1.0)
+        mean = total / ops.maximum(ops.sum(window, axis=-1, keepdims=True), 1.0)
+        if self._config["divide_gradient"]:
+            return mean
+        return total - ops.stop_gradient(total - mean)
 
     def _per_word(self, pairs):
         return pairs if self._config["architecture"] == "cbow" else ops.sum(pairs, axis=-1)
@@ -220,6 +257,19 @@ class Word2Vec(CheckedTokenIds, keras.Model):
     def get_config(self):
         """The constructor's arguments."""
         return {**super().get_config(), **self._config}
+
+
+@keras.saving.register_keras_serializable(package="keras_tfm")
+class PairwiseSGD(keras.optimizers.SGD):
+    """Gradient descent in which no row of a table moves farther than `LONGEST_STEP`."""
+
+    LONGEST_STEP = 0.5
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Moves one table."""
+        steps = ops.cast(learning_rate, variable.dtype) * ops.cast(ops.convert_to_tensor(gradient), variable.dtype)
+        lengths = ops.sqrt(ops.sum(ops.square(steps), axis=-1, keepdims=True))
+        self.assign_sub(variable, steps * (self.LONGEST_STEP / ops.maximum(lengths, self.LONGEST_STEP)))
 
 
 def _window_matrix(inputs):

@@ -117,6 +117,24 @@ class Word2VecBatches(ResumableDataset):
         """The distribution of negative samples, float array `[V]`."""
         return self._negatives
 
+    def pairs_per_batch(self, architecture="skip_gram"):
+        """The mean number of pairs of a batch, counted in the epoch that runs or will begin next.
+
+        Args:
+            architecture: `"skip_gram"` (default) or `"cbow"`, for which a word and all its context are one pair.
+
+        Returns:
+            float.
+
+        Raises:
+            ValueError: another architecture.
+        """
+        if architecture not in ("skip_gram", "cbow"):
+            raise ValueError(f"`architecture` must be 'skip_gram' or 'cbow'. Received: architecture={architecture!r}")
+        text, *_ = self.item(0)
+        pairs = text.num_pairs() if architecture == "skip_gram" else text.num_centers()
+        return pairs * self._batch_size / self._num_rows
+
     def plan(self, rng):
         """Draws what an epoch is made of; see `ResumableDataset.plan`."""
         draw = np.random.default_rng(self._seed) if rng is None else rng
@@ -152,6 +170,18 @@ class _Text:
         self._words, self._radii = np.pad(words, window), np.pad(radii, window)
         self._sentence_of = np.pad(sentence_of, window, constant_values=-1)
         self._window = window
+
+    def num_centers(self):
+        return np.count_nonzero(self._radii)
+
+    def num_pairs(self):
+        """Of each word and its neighbours on both sides, one distance after another."""
+        count = 0
+        for distance in range(1, self._window + 1):
+            is_same = self._sentence_of[distance:] == self._sentence_of[:-distance]
+            for radii in (self._radii[distance:], self._radii[:-distance]):
+                count += np.count_nonzero(is_same & (radii >= distance))
+        return count
 
     def rows(self, starts, ends, row_length):
         """The arrays of rows whose words in the middle go from `starts` to `ends`."""

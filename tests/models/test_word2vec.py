@@ -73,7 +73,7 @@ def finite_differences(tables, *setting, step=1e-5):
 def test_loss_and_step_are_those_of_the_papers_equations(setting):
     """One step of gradient descent at rate 1 is the gradient."""
     names = ("architecture", "loss", "pooling", "num_negatives")
-    model = Word2Vec(V, D, **dict(zip(names, setting, strict=False)))
+    model = Word2Vec(V, D, **dict(zip(names, setting, strict=False)), divide_gradient=True)
     tables = [np.random.default_rng(seed).normal(size=(V, D)) for seed in (0, 1)]
     model.set_weights(tables)
     model.compile(keras.optimizers.SGD(1.0))
@@ -83,6 +83,44 @@ def test_loss_and_step_are_those_of_the_papers_equations(setting):
     for table, moved, gradient in zip(tables, after, finite_differences(tables, *setting), strict=True):
         np.testing.assert_allclose(table - moved, gradient, atol=2e-6)
         np.testing.assert_array_equal(moved[0], table[0].astype("float32"))  # the padding
+
+
+def test_each_word_of_a_context_gets_the_whole_gradient_of_their_mean():
+    """As in word2vec.c: with two words in the context that is twice the gradient."""
+    inputs = {
+        "token_ids": np.array([[1, 2, 3]]),
+        "segment_ids": np.array([[1, 1, 1]]),
+        "radii": np.array([[0, 1, 0]]),
+        "negative_ids": np.array([[4, 5]]),
+    }
+    tables, moves = [np.random.default_rng(seed).normal(size=(V, D)) for seed in (0, 1)], []
+    for divide_gradient in (True, False):
+        model = Word2Vec(V, D, architecture="cbow", divide_gradient=divide_gradient)
+        model.set_weights(tables)
+        model.compile(keras.optimizers.SGD(1.0))
+        model.train_on_batch(inputs)
+        moves.append((model.vectors - tables[0], model.output_vectors - tables[1]))
+    (divided, outer), (whole, same) = moves
+    np.testing.assert_allclose(whole, 2 * divided, atol=1e-5)
+    np.testing.assert_allclose(outer, same, atol=1e-5)
+    assert (np.abs(whole).max(axis=1) > 1e-5).tolist() == [word in (1, 3) for word in range(V)]
+
+
+def test_pairwise_steps_are_a_rate_for_each_pair_and_none_is_longer_than_half():
+    batches = Word2VecBatches([[1, 2, 3, 4, 2]], vocabulary_size=V, window=1, row_length=7, subsampling=0)
+    tables = [np.random.default_rng(seed).normal(size=(V, D)) for seed in (0, 1)]
+    model, moves = Word2Vec(V, D), []
+    pairwise = (model.pairwise_sgd(batches, epochs=3, learning_rate=rate) for rate in (0.01, 1.0))
+    for optimizer in (keras.optimizers.SGD(8.0), *pairwise):  # five words in a line are eight pairs
+        model.set_weights(tables)
+        model.compile(optimizer)
+        model.train_on_batch(batches[0][0])
+        moves.append(np.concatenate([model.vectors, model.output_vectors]) - np.concatenate(tables))
+    lengths = np.linalg.norm(moves[0], axis=1, keepdims=True)
+    for move, rate in zip(moves[1:], (0.01, 1.0), strict=True):
+        expected = rate * moves[0] * np.minimum(1, 0.5 / np.maximum(rate * lengths, 1e-9))
+        np.testing.assert_allclose(move, expected, atol=1e-5)
+    assert 0.01 * lengths.max() < 0.5 < lengths.max()
 
 
 CLASSES = (range(1, 5), range(5, 9), range(9, 13))
@@ -95,7 +133,7 @@ def trained():
     text = [[rng.choice(CLASSES[place % 3]) for place in range(9)] for _ in range(200)]
     batches = Word2VecBatches(text, vocabulary_size=13, window=1, row_length=32, tokens_per_batch=256, subsampling=0)
     model = Word2Vec(13, 7)
-    model.compile(keras.optimizers.Adam(0.05))
+    model.compile(model.pairwise_sgd(batches, epochs=6))
     history = model.fit(batches, epochs=6, verbose=0, shuffle=False)
     return model, batches, history.history["loss"]
 
@@ -170,5 +208,7 @@ def test_wrong_words_are_refused():
         model.similarity(0.5, 1)
     with pytest.raises(ValueError, match="'negative_ids'.*`negatives_per_row`"):
         model({name: rows for name, rows in INPUTS.items() if name != "negative_ids"})
+    with pytest.raises(ValueError, match="`epochs` must be a positive integer. Received: epochs=0"):
+        model.pairwise_sgd(None, epochs=0)
     with pytest.raises(ValueError, match="`token_ids`"):
         model.fit({**INPUTS, "token_ids": INPUTS["token_ids"] + V})

@@ -49,6 +49,17 @@ def test_every_pair_of_every_window_comes_once():
         assert sorted(pair[2:] for pair in pairs(rows)) == expected
 
 
+def test_pairs_are_counted():
+    batches = make(corpus())
+    rows = all_rows(batches)
+    expected = {"skip_gram": len(pairs(rows)), "cbow": np.count_nonzero(rows["radii"])}
+    batches.seek(0)
+    for architecture, count in expected.items():
+        assert batches.pairs_per_batch(architecture) * len(batches) == pytest.approx(count)
+    with pytest.raises(ValueError, match="`architecture` must be 'skip_gram' or 'cbow'. Received: .*'glove'"):
+        batches.pairs_per_batch("glove")
+
+
 def test_no_window_is_cut_at_the_edge_of_a_row():
     text = np.arange(1, 500) % (V - 1) + 1
     rows = all_rows(make([text], subsampling=0, shuffle=False))
