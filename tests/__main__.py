@@ -1,8 +1,8 @@
 """Runs ruff, then the tests on each backend in a process of its own: `python -m tests [jax] [tensorflow] [torch]`.
 
 What follows `--` is handed to pytest: `python -m tests jax -- tests/layers -x`. Processes run two at a time where there
-are two cores; what they print then comes when they end. JAX and TensorFlow have four processes: each compiled program
-takes some of the 65,530 memory maps that Linux gives a process, and TensorFlow never gives them back.
+are two cores; what they print then comes when they end. JAX and TensorFlow have five processes: each compiled program
+takes some of the 65,530 memory maps that Linux gives a process, and memory; TensorFlow never gives them back.
 """
 
 import concurrent.futures
@@ -17,7 +17,8 @@ BACKENDS = ("jax", "tensorflow", "torch")
 _COMPILING = ("jax", "tensorflow")
 _PARTS = {
     "layers": ("tests/layers",),
-    "models": ("tests/docs", "tests/examples", "tests/models"),
+    "models": ("tests/models",),
+    "docs, examples": ("tests/docs", "tests/examples"),
     "decoding, peers": ("tests/backend", "tests/benchmarks", "tests/compat", "tests/generation", "tests/interop"),
 }
 # Most of JAX's programs run once here: code that is quickly made saves more than code that is quickly run.

@@ -24,9 +24,9 @@ def test_ruff_and_every_backend_are_run(commands, capsys):
     assert runner.main([]) == 0
     ruff = [(["ruff", "check", "."], None), (["ruff", "format", "--check", "."], None)]
     assert commands.calls[:2] == ruff
-    assert sorted(backend for _, backend in commands.calls[2:]) == ["jax"] * 4 + ["tensorflow"] * 4 + ["torch"]
+    assert sorted(backend for _, backend in commands.calls[2:]) == ["jax"] * 5 + ["tensorflow"] * 5 + ["torch"]
     assert all(arguments == ["pytest"] for arguments, backend in commands.calls[2:] if backend == "torch")
-    assert capsys.readouterr().out.count("passed") == 11
+    assert capsys.readouterr().out.count("passed") == 13
 
 
 @pytest.mark.parametrize("backend", ["jax", "tensorflow"])
@@ -35,7 +35,7 @@ def test_the_parts_of_a_backend_are_the_whole(commands, backend):
     parts = [arguments[1:] for arguments, _ in commands.calls[2:]]
     (rest,) = [part for part in parts if part[0].startswith("--ignore")]
     folders = [folder for part in parts if part is not rest for folder in part]
-    assert len(parts) == 4 and sorted(rest) == sorted(f"--ignore={folder}" for folder in folders)
+    assert len(parts) == 5 and sorted(rest) == sorted(f"--ignore={folder}" for folder in folders)
     assert all((runner.ROOT / folder).is_dir() for folder in folders)
 
 
@@ -48,8 +48,8 @@ def test_backends_and_what_pytest_gets_can_be_chosen(commands):
 def test_one_failure_fails_the_whole_and_the_rest_still_runs(commands, capsys, failing):
     commands.failing.add(failing)
     assert runner.main([]) == 1
-    assert len(commands.calls) == 11
-    assert capsys.readouterr().out.count("failed (exit status 1)") == (4 if failing in ("jax", "tensorflow") else 1)
+    assert len(commands.calls) == 13
+    assert capsys.readouterr().out.count("failed (exit status 1)") == (5 if failing in ("jax", "tensorflow") else 1)
 
 
 def test_an_unknown_backend_is_refused(commands):
