@@ -3,6 +3,7 @@
     python examples/seeing.py                                  # the second "can" of "we can can the fish ."
     python examples/seeing.py --sentence "they fish ." --word 1
     python examples/seeing.py --data FILE.conllu --sentence "..."      # learn from tagged text of your own
+    python examples/seeing.py --tf-keras-vis                           # its saliency too, beside ours
 
 The words of the task without data have labels that depend on the others of the sentence, so that there is something to
 see. Four pictures are written to the folder of --output.
@@ -25,6 +26,7 @@ def parse_arguments(argv=None):
     add("--sentence", default="we can can the fish .", help="words with spaces between")
     add("--word", type=int, default=2, metavar="PLACE", help="whose label is looked at, from 0")
     add("--data", metavar="FILE", help="sentences to learn from, in CoNLL-U")
+    add("--tf-keras-vis", action="store_true", help="also show the saliency of tf-keras-vis, which needs TensorFlow")
     add("--output", default="seeing", metavar="DIR", help="folder of the pictures")
     add("--num-sentences", type=int, default=3000, help="drawn for the task without data")
     add("--epochs", type=int, default=6)
@@ -86,6 +88,10 @@ def look_at_saliency(model, ids, args, folder):
         "gradient × input": visualization.gradient_times_input(parts, ids, target).scores[0],
         "integrated gradients": integrated.scores[0],
     }
+    if args.tf_keras_vis:
+        lines["tf-keras-vis"] = saliency_of_tf_keras_vis(model, ids, args.word)
+        largest = np.abs(visualization.gradient_saliency(parts, ids, target).vectors[0]).max(axis=-1)
+        print(f"the saliency of tf-keras-vis is ours to within {np.abs(lines['tf-keras-vis'] - largest).max():.1e}")
     title = f"what labels word {args.word}, “{args.words[args.word]}”"
     visualization.plot_saliency(lines, args.words, folder / "saliency.png", title=title)
     missed = float(np.abs(integrated.residuals[0]))
@@ -95,9 +101,18 @@ def look_at_saliency(model, ids, args, folder):
     return lines
 
 
+def saliency_of_tf_keras_vis(model, ids, word):
+    """The largest gradient at each word, by tf-keras-vis; on JAX and PyTorch through a bridge."""
+    from tf_keras_vis.saliency import Saliency
+
+    best = int(np.asarray(model.predict_on_batch(ids))[0, word].argmax())
+    vis = visualization.tf_keras_vis_model(model, ids)
+    return Saliency(vis.model)(lambda logits: logits[:, word, best], vis.embeddings, normalize_map=False)[0]
+
+
 def main(argv=None):
     args = parse_arguments(argv)
-    command_line.require("matplotlib")
+    command_line.require("matplotlib", *["tf_keras_vis", "tensorflow"] * args.tf_keras_vis)
     folder = Path(args.output)
     folder.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(args.seed)
