@@ -108,8 +108,13 @@ def attention(
         origins=origins,
         label=label,
     )
+    return serve_request(request)
+
+
+def serve_request(request):
+    """As `attention`, of an `AttentionRequest`."""
     kernel = _first_kernel(request)
-    if origins is not None and kernel is not BEAM:
+    if request.origins is not None and kernel is not BEAM:
         request = _followed(request)
     for observe in _OBSERVERS.get():
         observe(request, kernel)
@@ -247,20 +252,7 @@ def _by_token(rows):
 def _run_windows(request):
     folded, unfold = fold_windows(request)
     with _set(_FORCED, None):
-        output, _ = attention(
-            folded.query,
-            folded.key,
-            folded.value,
-            folded.mask,
-            bias=folded.biases,
-            scale=folded.scale,
-            logit_soft_cap=folded.logit_soft_cap,
-            dropout=folded.dropout,
-            score=folded.score,
-            sink=folded.sink,
-            has_finite_keys=folded.has_finite_keys,
-            label=folded.label,
-        )
+        output, _ = serve_request(folded)
     return unfold(output), None
 
 

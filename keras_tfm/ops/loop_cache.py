@@ -74,7 +74,7 @@ class LoopCache(NamedTuple):
 
     def check_heads(self, num_key_value_heads, key_dim, value_dim, window=None, index=None):
         """Raises `ValueError` unless the cache holds heads of these sizes."""
-        check_head_sizes(self, num_key_value_heads, key_dim, value_dim)
+        check_head_sizes(self._in_rows(), num_key_value_heads, key_dim, value_dim)
 
     def num_keys(self, num_tokens):
         """How many keys a call with that many new tokens attends to: S."""
@@ -104,7 +104,7 @@ class LoopCache(NamedTuple):
 
         Which rows see them say the origins, for `attention`.
         """
-        return _BY_LEAVES[len(self.leaves)](*map(self._as_given, range(len(self.leaves)))).read(dtype)
+        return self._in_rows().read(dtype)
 
     def update(self, key, value, index, dtype=None):
         """Writes T new positions; returns keys and values as `read` does, and the cache."""
@@ -129,6 +129,10 @@ class LoopCache(NamedTuple):
             return LoopCache(tuple(ops.take(leaf, rows, axis=0) for leaf in self.leaves))
         origins = ops.take(ops.reshape(self.origins, (-1, self.length)), rows, axis=0)
         return LoopCache(self.leaves, ops.reshape(origins, ops.shape(self.origins)))
+
+    def _in_rows(self):
+        """The cache as its own kind, in the rows that hold what was written."""
+        return _BY_LEAVES[len(self.leaves)](*map(self._as_given, range(len(self.leaves))))
 
     def _followed(self, place):
         """Leaf number `place` as the cache's own kind has it, `[R, S, K, ...]`, with what each row sees."""

@@ -46,6 +46,7 @@ def fold_windows(request):
         query=cut.queries(request.query, batch),
         key=cut.keys(request.key, batch),
         value=cut.keys(request.value, batch),
+        has_heads_apart=False,
         mask=dataclasses.replace(
             mask,
             key_padding=cut.keys(real, batch),

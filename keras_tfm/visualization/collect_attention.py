@@ -12,7 +12,7 @@ from keras import ops
 
 from keras_tfm import backend
 from keras_tfm.layers.linear_attention import LinearAttention
-from keras_tfm.ops.attention import attention, observe_attention, use_kernel
+from keras_tfm.ops.attention import observe_attention, serve_request, use_kernel
 
 _ATTENTIONS = (
     keras.layers.MultiHeadAttention,
@@ -185,20 +185,7 @@ def _is_causal(request):
 
 def _scores(request):
     with use_kernel("reference"):
-        return attention(
-            request.query,
-            request.key,
-            request.value,
-            request.mask,
-            bias=request.biases,
-            scale=request.scale,
-            logit_soft_cap=request.logit_soft_cap,
-            return_scores=True,
-            score=request.score,
-            sink=request.sink,
-            mixing=request.mixing,
-            label=request.label,
-        )[1]
+        return serve_request(dataclasses.replace(request, return_scores=True, dropout=None, value_bias=None))[1]
 
 
 def _is_known(tensor):
