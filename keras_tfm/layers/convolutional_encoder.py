@@ -5,8 +5,6 @@ import keras
 from keras_tfm.layers.convolutional_mixer import ConvolutionalMixer
 from keras_tfm.layers.mixer_encoder import MixerEncoder
 
-_OF_MIXER = ("kernel_size", "dilation_rate", "padding", "convolution", "gate")
-
 
 @keras.saving.register_keras_serializable(package="keras_tfm")
 class ConvolutionalEncoder(MixerEncoder):
@@ -47,6 +45,8 @@ class ConvolutionalEncoder(MixerEncoder):
     (2, 5, 32)
     """
 
+    mixer = ConvolutionalMixer
+
     def __init__(
         self,
         intermediate_dim,
@@ -65,18 +65,15 @@ class ConvolutionalEncoder(MixerEncoder):
         gate=None,
         **kwargs,
     ):
-        mixer = ConvolutionalMixer(
-            kernel_size,
+        of_mixer = dict(
+            kernel_size=kernel_size,
             dilation_rate=dilation_rate,
             padding=padding,
             convolution=convolution,
             gate=gate,
-            kernel_initializer=kernel_initializer,
-            bias_initializer=bias_initializer,
-            use_bias=kwargs.get("use_bias", True),
         )
         super().__init__(
-            mixer,
+            of_mixer,
             intermediate_dim,
             num_heads,
             dropout,
@@ -87,9 +84,3 @@ class ConvolutionalEncoder(MixerEncoder):
             normalize_first,
             **kwargs,
         )
-        config = mixer.get_config()
-        self._mixer_config = {name: config[name] for name in _OF_MIXER}
-
-    def get_config(self):
-        """The constructor's arguments."""
-        return {**super().get_config(), **self._mixer_config}

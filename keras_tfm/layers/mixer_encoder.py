@@ -10,12 +10,29 @@ _OF_ATTENTION = ("attention", "attention_dropout", "num_key_value_heads", "posit
 class MixerEncoder(TransformerEncoder):
     """Base of `RecurrentEncoder` and `ConvolutionalEncoder`, which say what the arguments are.
 
+    A subclass has the class of its `TokenMixer` as `mixer`.
+
     Args:
-        mixer: the `TokenMixer` to copy in place of the self-attention.
-        intermediate_dim, num_heads, *arguments, **kwargs: as `TransformerEncoder` has them; `num_heads` is not used.
+        of_mixer: dict of the mixer's own arguments.
+        intermediate_dim, num_heads, dropout, activation, layer_norm_epsilon, kernel_initializer, bias_initializer,
+            normalize_first, **kwargs: as `TransformerEncoder` has them; `num_heads` is not used.
     """
 
-    def __init__(self, mixer, intermediate_dim, num_heads, *arguments, **kwargs):
+    mixer = None
+
+    def __init__(
+        self,
+        of_mixer,
+        intermediate_dim,
+        num_heads,
+        dropout,
+        activation,
+        layer_norm_epsilon,
+        kernel_initializer,
+        bias_initializer,
+        normalize_first,
+        **kwargs,
+    ):
         for argument in _OF_ATTENTION:
             value = kwargs.pop(argument, None)
             if value is not None:
@@ -24,8 +41,27 @@ class MixerEncoder(TransformerEncoder):
                 )
         if num_heads is not None:
             check_size("num_heads", num_heads)
-        super().__init__(intermediate_dim, None, *arguments, attention=mixer, **kwargs)
+        mixer = self.mixer(
+            **of_mixer,
+            kernel_initializer=kernel_initializer,
+            bias_initializer=bias_initializer,
+            use_bias=kwargs.get("use_bias", True),
+        )
+        super().__init__(
+            intermediate_dim,
+            None,
+            dropout,
+            activation,
+            layer_norm_epsilon,
+            kernel_initializer,
+            bias_initializer,
+            normalize_first,
+            attention=mixer,
+            **kwargs,
+        )
         self.num_heads = num_heads
+        config = mixer.get_config()
+        self._of_mixer = {name: config[name] for name in of_mixer}
 
     def compute_output_spec(
         self, inputs, padding_mask=None, attention_mask=None, training=None, return_attention_scores=False, **kwargs
@@ -38,4 +74,5 @@ class MixerEncoder(TransformerEncoder):
 
     def get_config(self):
         """The constructor's arguments."""
-        return {name: value for name, value in super().get_config().items() if name not in _OF_ATTENTION}
+        config = {name: value for name, value in super().get_config().items() if name not in _OF_ATTENTION}
+        return {**config, **self._of_mixer}

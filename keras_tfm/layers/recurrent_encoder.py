@@ -44,6 +44,8 @@ class RecurrentEncoder(MixerEncoder):
     (2, 5, 32)
     """
 
+    mixer = RecurrentMixer
+
     def __init__(
         self,
         intermediate_dim,
@@ -59,15 +61,8 @@ class RecurrentEncoder(MixerEncoder):
         bidirectional=True,
         **kwargs,
     ):
-        mixer = RecurrentMixer(
-            cell,
-            bidirectional=bidirectional,
-            kernel_initializer=kernel_initializer,
-            bias_initializer=bias_initializer,
-            use_bias=kwargs.get("use_bias", True),
-        )
         super().__init__(
-            mixer,
+            dict(cell=cell, bidirectional=bidirectional),
             intermediate_dim,
             num_heads,
             dropout,
@@ -80,7 +75,3 @@ class RecurrentEncoder(MixerEncoder):
         )
         self.cell = cell
         self.bidirectional = bidirectional
-
-    def get_config(self):
-        """The constructor's arguments."""
-        return {**super().get_config(), "cell": self.cell, "bidirectional": self.bidirectional}
