@@ -15,9 +15,9 @@ import pytest
 pytest.importorskip("matplotlib")
 
 ROOT = pathlib.Path(__file__).parents[2]
-# Programs that show what other libraries get wrong, warnings among it; `test_generated_pages` runs them.
-RUN_ELSEWHERE = {"peers.md"}
-# The others run in the process of PyTorch alone, which starts them soonest; the README's are run by `test_readme`.
+# By `test_generated_pages` and `test_questions`; the README's by `test_readme`.
+RUN_ELSEWHERE = {"peers.md", "questions.md", "questions.zh.md"}
+# The others run in the process of PyTorch alone, which starts them soonest.
 ON_EVERY_BACKEND = {"generation.md", "speed.md"}
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "guide").glob("*.md"))]
 BLOCK = re.compile(

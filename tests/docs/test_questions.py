@@ -3,7 +3,6 @@
 import json
 import re
 
-import keras
 import numpy as np
 import pytest
 
@@ -16,10 +15,6 @@ from docs.generate.questions.pictures import heat_maps  # noqa: E402
 TEMPLATES = [path.read_text(encoding="utf-8") for path in PAGES]
 TEXTS = [path.read_text(encoding="utf-8") for path in PAGES.values()]
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXTS[0], flags=re.DOTALL)
-BACKEND = keras.backend.backend()
-QUICK = ("scaling", "padding_mask", "no_leak")
-RUN = QUICK if BACKEND == "jax" else QUESTIONS  # JAX compiles every operation of a block: the quick ones stand for all
-on_torch = pytest.mark.skipif(BACKEND != "torch", reason="the experiments are made on PyTorch; elsewhere they compile")
 
 
 def test_both_pages_hold_the_nineteen_questions():
@@ -51,7 +46,7 @@ def test_pictures_are_there_and_small():
     assert FIGURES.stat().st_size < 100_000
 
 
-@pytest.mark.parametrize("name", RUN)
+@pytest.mark.parametrize("name", QUESTIONS)
 def test_blocks_print_what_they_say(name, capsys):
     exec(compile(BLOCKS[QUESTIONS.index(name)], f"docs/questions.md, {name}", "exec"), {})
     printed = capsys.readouterr().out
@@ -91,7 +86,6 @@ def test_saturation_is_that_of_the_jacobian():
     assert scaling.saturation(scores)["jacobian"] == pytest.approx(np.linalg.norm(jacobian))
 
 
-@on_torch
 def test_masked_padding_moves_nothing():
     found = padding_mask.measure(seed=1, num_blocks=2)
     assert found["moved_masked"] < 1e-5 < 0.1 < found["moved_unmasked"]
@@ -99,7 +93,6 @@ def test_masked_padding_moves_nothing():
     assert 0.2 < found["on_padding_unmasked"] < 0.9
 
 
-@on_torch
 def test_residuals_leak_no_future_and_a_missing_mask_does(tmp_path):
     found = no_leak.measure(seed=1, num_blocks=2)
     assert found["future_masked"] == 0.0
@@ -108,7 +101,6 @@ def test_residuals_leak_no_future_and_a_missing_mask_does(tmp_path):
     assert (tmp_path / "a.png").stat().st_size > 100
 
 
-@on_torch
 def test_without_residuals_tokens_become_alike():
     found = residuals.measure(seed=1, num_blocks=6, steps=0)
     assert found["apart_last_with"] > 0.1 > 1e-3 > found["apart_last_without"]

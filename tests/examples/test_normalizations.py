@@ -1,6 +1,5 @@
 import re
 
-import keras
 import normalizations
 import pytest
 from normalizations import main
@@ -8,8 +7,6 @@ from normalizations import main
 TINY = "--num-sentences 300 --updates 1 --num-layers 1 --hidden-dim 8 --intermediate-dim 8 --num-heads 2".split()
 
 KINDS = ["batch", "batch, padding counted"]
-# On JAX each operation of a network that runs eagerly is a program to compile: the run is tested, not its figures.
-not_on_jax = pytest.mark.skipif(keras.backend.backend() == "jax", reason="takes ten seconds there")
 
 
 @pytest.fixture(scope="module")
@@ -32,17 +29,14 @@ def test_a_run_trains_and_compares(monkeypatch, capsys):
     assert "by more padding 1.0e+00 in training, 3.0e+00 at test time; by the rest of the batch 2.0e+00" in printed
 
 
-@not_on_jax
 def test_padding_moves_only_statistics_that_count_it(changes):
     assert changes["batch"][0] < 1e-4
     assert changes["batch, padding counted"][0] > 1e-2
 
 
-@not_on_jax
 def test_at_test_time_padding_moves_none(changes):
     assert max(at_test for _, at_test, _ in changes.values()) < 1e-4
 
 
-@not_on_jax
 def test_the_rest_of_the_batch_moves_batch_statistics(changes):
     assert min(by_batch for _, _, by_batch in changes.values()) > 1e-3

@@ -1,6 +1,5 @@
 import warnings
 
-import keras
 import pytest
 from seeing import main
 
@@ -19,7 +18,6 @@ def test_the_default_sentence_is_looked_into(tmp_path, capsys):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.skipif(keras.backend.backend() == "jax", reason="PyTorch shows the bridge, and JAX compiles for long")
 def test_tf_keras_vis_says_the_same(tmp_path, capsys):
     pytest.importorskip("tf_keras_vis")
     with warnings.catch_warnings():

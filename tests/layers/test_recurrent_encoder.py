@@ -15,9 +15,7 @@ B, T, D, F = 2, 5, 7, 11
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(B, T, D)).astype("float32")
 REAL = np.arange(T) < [[3], [5]]
-IS_JAX = keras.backend.backend() == "jax"  # which compiles each loop at every call outside a program
-CELLS = ("gru",) if IS_JAX else ("lstm", "gru")
-SKIPPED = ("policies", "lora", "int8") if IS_JAX else ()
+CELLS = ("lstm", "gru")
 
 
 def built(**options):
@@ -92,7 +90,7 @@ def test_a_row_of_padding_is_finite():
 
 
 def test_one_way_sees_no_future_and_both_ways_see_all():
-    testing.assert_causal(RecurrentEncoder(F, bidirectional=False), X, trials=1 if IS_JAX else 3)
+    testing.assert_causal(RecurrentEncoder(F, bidirectional=False), X)
     with pytest.raises(AssertionError, match="changed an earlier output"):
         testing.assert_causal(RecurrentEncoder(F), X, trials=1)
 
@@ -101,7 +99,7 @@ def test_one_way_sees_no_future_and_both_ways_see_all():
 def test_more_padding_changes_nothing_and_the_mask_goes_on(cell):
     ids = keras.Input((None,), dtype="int32")
     x = keras.layers.Embedding(11, D, mask_zero=True)(ids)
-    for _ in range(1 if IS_JAX else 2):
+    for _ in range(2):
         x = RecurrentEncoder(F, 1, dropout=0.1, cell=cell)(x)
     testing.assert_padding_invariant(keras.Model(ids, x))
     np.testing.assert_array_equal(mask_of(RecurrentEncoder(F)(with_mask(X, REAL))), REAL)
@@ -123,12 +121,12 @@ def test_only_the_mixing_differs_from_the_transformers_block():
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_promises_of_every_layer(cell):
     make = functools.partial(RecurrentMixer, cell, bidirectional=cell == "lstm")
-    check_layer(make, X, keywords={"padding_mask": REAL}, skip=SKIPPED, tolerance=4)
+    check_layer(make, X, keywords={"padding_mask": REAL}, tolerance=4)
 
 
 def test_the_block_keeps_the_promises_of_every_layer():
     make = functools.partial(RecurrentEncoder, F, 2, 0.1, cell="gru", bidirectional=False)
-    others = ("file", "policies", "compiled", "gradients", "lora", "int8", *["training"] * IS_JAX)
+    others = ("file", "policies", "compiled", "gradients", "lora", "int8")
     check_layer(make, X, skip=others)
     assert isinstance(layers.get("recurrent_encoder", intermediate_dim=F), RecurrentEncoder)
 

@@ -90,7 +90,6 @@ def test_two_sequences_of_one_length_are_no_self_attention():
     assert additive.kind == "cross" and additive.scores.shape == (1, 1, 5, 5)
 
 
-@pytest.mark.skipif(keras.backend.backend() == "jax", reason="it compiles for long, and has nothing of a backend's own")
 def test_a_window_is_one_attention_though_its_kernel_folds_it_into_rows():
     layer = layers.MultiHeadAttention(2, 3, sliding_window=2)
     x = vectors(1, 200, 7)

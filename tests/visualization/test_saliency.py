@@ -15,9 +15,7 @@ from keras_tfm.visualization import (
 )
 
 IDS = np.array([[4, 5, 6, 7, 0], [8, 9, 0, 0, 0]])
-IS_JAX = keras.backend.backend() == "jax"
-ROWS = 1 if IS_JAX else 4  # on JAX each number of rows at once compiles anew
-not_on_jax = pytest.mark.skipif(IS_JAX, reason="it compiles for long, and has nothing of a backend's own")
+ROWS = 4
 SIZES = dict(num_layers=1, hidden_dim=6, intermediate_dim=7, num_heads=2, dropout=0.3)
 
 
@@ -107,7 +105,6 @@ def test_smooth_grad_is_seeded_and_without_noise_the_gradient(parts):
     np.testing.assert_allclose(quiet.vectors, gradient_saliency(parts, IDS, 0).vectors, rtol=1e-4, atol=1e-6)
 
 
-@not_on_jax
 def test_a_language_models_saliency_is_of_the_past_alone():
     model = spread(models.CausalLM(11, **SIZES, sequence_length=16))
     saliency = gradient_saliency(model, np.array([[4, 5, 6, 7, 8]]), target=(2, 10))
@@ -115,7 +112,6 @@ def test_a_language_models_saliency_is_of_the_past_alone():
     np.testing.assert_allclose(saliency.outputs, numeric(model(np.array([[4, 5, 6]])))[0, 2, 10], rtol=1e-4)
 
 
-@not_on_jax
 def test_either_side_of_a_translation_model_is_looked_at():
     model = models.Seq2SeqTransformer(11, **SIZES)
     inputs = {"source_ids": IDS[:1], "target_ids": np.array([[2, 4, 5]])}

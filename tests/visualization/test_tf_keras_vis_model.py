@@ -23,8 +23,6 @@ SIZES = dict(num_layers=1, hidden_dim=6, intermediate_dim=7, num_heads=2, dropou
 @pytest.fixture(scope="module", params=["tagger", "classifier"])
 def looked_at(request):
     """A model, its target, and that target as a score of tf-keras-vis."""
-    if keras.backend.backend() == "jax" and request.param == "classifier":
-        pytest.skip("one model shows the bridge, and JAX compiles for long")
     keras.utils.set_random_seed(1)
     if request.param == "tagger":
         return models.SequenceTagger(3, **SIZES, token_dropout=0.1), (1, 2), lambda logits: logits[:, 1, 2]
