@@ -7,10 +7,10 @@ once, for calls in what `is_traced`; `rematerialize` has a function computed aga
 of blocks of tensors, block by block. `custom_gradient` gives a function the gradient that is written for it;
 `vector_jacobian_product` is a gradient at once, of inputs, not of weights.
 `keep_mask` draws masks of dropout, or is `None` where a hash costs less; `as_one_program` compiles what computes such a
-hash. `linear` is a product of matrices, `linear_cross_entropy` the loss of one, a chunk of tokens at a time;
-`may_call_directly` says where a layer may do without Keras' own call. A backend's own file has what it does in a way of
-its own, `functional` the rest. They are loaded at first use, because `selection` in this room chooses the backend and
-has to run before Keras is imported.
+hash. `not_before` puts what a gradient computes again after what it is computed for. `linear` is a product of matrices,
+`linear_cross_entropy` the loss of one, a chunk of tokens at a time; `may_call_directly` says where a layer may do
+without Keras' own call. A backend's own file has what it does in a way of its own, `functional` the rest. They are
+loaded at first use, because `selection` in this room chooses the backend and has to run before Keras is imported.
 """
 
 import importlib
@@ -26,6 +26,7 @@ __all__ = [
     "linear_cross_entropy",
     "map_blocks",
     "may_call_directly",
+    "not_before",
     "rematerialize",
     "scan",
     "value_range",

@@ -91,6 +91,15 @@ def custom_gradient(forward, backward):
     return lambda *args: forward(*args)[0]
 
 
+def not_before(x, cause):
+    """`x` as it is, computed after `cause` where a compiler would compute it as early as it can, and hold it till then.
+
+    For a gradient that computes again what it needs. The result depends on `cause`, a float tensor, in name alone.
+    """
+    del cause
+    return x
+
+
 def vector_jacobian_product(function, inputs, cotangent):
     """The gradient of `sum(cotangent * function(*inputs))`.
 

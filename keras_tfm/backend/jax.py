@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import keras
 
 from keras_tfm.backend.jax_cross_entropy import linear_cross_entropy
+from keras_tfm.backend.jax_linear import linear, not_before, product_p
 from keras_tfm.backend.jax_scan import scan
 from keras_tfm.backend.kernel import Kernel, why_not_fused
 
@@ -51,8 +52,10 @@ __all__ = [
     "custom_gradient",
     "is_traced",
     "keep_mask",
+    "linear",
     "linear_cross_entropy",
     "map_blocks",
+    "not_before",
     "rematerialize",
     "scan",
     "value_range",
@@ -106,9 +109,14 @@ def is_traced():
 
 def rematerialize(function, keeps_products=False, is_looped=False):
     """`function`, of and to trees of tensors; see `keras_tfm.backend.functional.rematerialize`."""
-    policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if keeps_products else None
+    policy = _keep_products if keeps_products else None
     # Forward and backward loops are two programs, in which no compiler looks for what both compute.
     return jax.checkpoint(function, policy=policy, prevent_cse=not is_looped)
+
+
+def _keep_products(primitive, *args, **parameters):
+    is_product = primitive is product_p
+    return is_product or jax.checkpoint_policies.dots_with_no_batch_dims_saveable(primitive, *args, **parameters)
 
 
 def map_blocks(function, blocks):

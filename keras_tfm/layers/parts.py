@@ -4,9 +4,11 @@ import functools
 
 import keras
 
+from keras_tfm.layers.normalization import LayerNormalization, RMSNormalization
+
 NORMALIZATIONS = {
-    "layer": keras.layers.LayerNormalization,
-    "rms": keras.layers.RMSNormalization,
+    "layer": LayerNormalization,
+    "rms": RMSNormalization,
     "batch": keras.layers.BatchNormalization,
 }
 

@@ -35,21 +35,24 @@ def _run(request):
     bias = None if bias is None else ops.reshape(bias, (*[1] * (4 - len(bias.shape)), *ops.shape(bias)))
 
     def forward(query, key, value, bias, mask, is_kept):
-        logits = ops.cast(grouped_matmul(query, _transposed(key)), "float32")
+        logits = ops.cast(_row_products(query, key), "float32")
         capped = logits if cap is None else cap * ops.tanh(logits / cap)
         logits = capped if bias is None else capped + bias
         logits = logits if mask is None else ops.where(mask, logits, MASKED_LOGIT)
         exponentials = ops.exp(logits - ops.max(logits, axis=-1, keepdims=True))
         scores = ops.cast(exponentials / ops.sum(exponentials, axis=-1, keepdims=True), value.dtype)
+        weights = scores
         if rate:  # what is dropped gets a sign, so that its mask takes no memory
+            weights = ops.where(is_kept, scores * ops.cast(1 / (1 - rate), scores.dtype), ops.zeros((), scores.dtype))
             scores = ops.where(is_kept, scores, -scores)
-        output = grouped_matmul(_dropped(scores, scores, rate), value)
+        output = grouped_matmul(weights, value)
         return output, (query, key, value, bias, scores, capped if cap else None, output)
 
     def backward(saved, upstream):
         query, key, value, bias, scores, capped, output = saved
+        scores = backend.not_before(scores, upstream)
         of_value = _shared_matmul(_dropped(scores, scores, rate), upstream, value)
-        slopes = ops.cast(_dropped(grouped_matmul(upstream, _transposed(value)), scores, rate), "float32")
+        slopes = ops.cast(_dropped(_row_products(upstream, value), scores, rate), "float32")
         common = ops.sum(ops.cast(upstream, "float32") * ops.cast(output, "float32"), axis=-1, keepdims=True)
         slopes = ops.cast(ops.abs(scores), "float32") * (slopes - common)
         of_bias = None if bias is None else _summed_to(slopes, bias)
@@ -66,6 +69,16 @@ def _run(request):
     query = query * ops.cast(request.scale, query.dtype)
     output = backend.custom_gradient(forward, backward)(query, key, value, bias, mask, is_kept)
     return ops.transpose(output, (0, 2, 1, 3)), None
+
+
+def _row_products(heads, shared):
+    """`heads [B, N, T, X]` times the transposes of `shared [B, K, S, X]`, each of which serves N / K heads."""
+    # Not by transposing `shared` first: XLA on a CPU would hold both.
+    batch, num_heads, length, width = ops.shape(heads)
+    num_shared = shared.shape[1]
+    folded = ops.reshape(heads, (batch, num_shared, num_heads // num_shared * length, width))
+    product = ops.einsum("bktx,bksx->bkts", folded, shared)
+    return ops.reshape(product, (batch, num_heads, length, ops.shape(shared)[2]))
 
 
 def _transposed(x):

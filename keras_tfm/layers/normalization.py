@@ -1,0 +1,34 @@
+"""Keras' normalization layers, with the gradient of `keras_tfm.ops.normalization` where a compiler would hold more."""
+
+import keras
+
+from keras_tfm.ops.normalization import layer_normalization, rms_normalization
+
+
+@keras.saving.register_keras_serializable(package="keras_tfm")
+class LayerNormalization(keras.layers.LayerNormalization):
+    """`keras.layers.LayerNormalization`, with its arguments and weights; on JAX its gradient keeps the input alone."""
+
+    def call(self, inputs):
+        """Normalizes `[..., D]`."""
+        if self.rms_scaling or not _is_ours(self, inputs):
+            return super().call(inputs)
+        return layer_normalization(inputs, self.gamma, self.beta, self.epsilon)
+
+
+@keras.saving.register_keras_serializable(package="keras_tfm")
+class RMSNormalization(keras.layers.RMSNormalization):
+    """`keras.layers.RMSNormalization`, with its arguments and weights; on JAX its gradient keeps the input alone."""
+
+    def call(self, inputs):
+        """Normalizes `[..., D]`."""
+        if not _is_ours(self, inputs):
+            return super().call(inputs)
+        return rms_normalization(inputs, self.scale, self.epsilon)
+
+
+def _is_ours(layer, inputs):
+    """Whether the layer is of the last axis, and compiled by XLA: PyTorch has kernels, TensorFlow gains nothing."""
+    axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
+    is_of_last = axes in ([-1], [len(inputs.shape) - 1])
+    return keras.backend.backend() == "jax" and is_of_last
