@@ -27,21 +27,25 @@ def capped(logits, rule):
     return logits if cap is None else cap * ops.tanh(logits / cap)
 
 
-def losses_and_slopes(logits, targets, rule):
-    """Losses float32 `[C]` of float32 logits `[C, V]` before the cap, and their slopes `[C, V]`.
-
-    A program that asks for the losses alone has the slopes left out by its compiler.
-    """
-    num_classes, smoothing = logits.shape[-1], rule.label_smoothing
+def losses_and_normalizers(logits, targets, rule):
+    """Losses float32 `[C]` of float32 logits `[C, V]` before the cap, and the logarithms of their sums `[C, 1]`."""
+    smoothing = rule.label_smoothing
     logits = capped(logits, rule)
     largest = ops.max(logits, axis=-1, keepdims=True)
     normalizers = ops.log(ops.sum(ops.exp(logits - largest), axis=-1, keepdims=True)) + largest
     losses = normalizers[:, 0] - (1.0 - smoothing) * ops.take_along_axis(logits, targets[:, None], axis=-1)[:, 0]
     if smoothing:
         losses = losses - smoothing * ops.mean(logits, axis=-1)
-    is_target = ops.arange(num_classes, dtype="int32") == targets[:, None]
+    return losses, normalizers
+
+
+def slopes_of(logits, normalizers, targets, rule, num_classes):
+    """Slopes `[C, W]` of the losses by logits `[C, W]` of W of the classes, from the first of which `targets` count."""
+    smoothing = rule.label_smoothing
+    logits = capped(logits, rule)
+    is_target = ops.arange(logits.shape[-1], dtype="int32") == targets[:, None]
     other = smoothing / num_classes
     slopes = ops.exp(logits - normalizers) - ops.where(is_target, 1.0 - smoothing + other, other)
     if rule.logit_soft_cap is not None:
         slopes = slopes * (1.0 - ops.square(logits / rule.logit_soft_cap))
-    return losses, slopes
+    return slopes

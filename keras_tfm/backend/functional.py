@@ -5,7 +5,7 @@ import math
 import keras
 from keras import ops
 
-from keras_tfm.backend.cross_entropy_rule import losses_and_slopes
+from keras_tfm.backend.cross_entropy_rule import losses_and_normalizers
 
 KERNELS = ()
 
@@ -195,6 +195,6 @@ def linear_cross_entropy(features, kernel, bias, targets, weights, rule):
         rows = slice(start, start + rule.chunk_size)
         logits = ops.cast(ops.matmul(features[rows], weight), "float32")
         logits = logits if bias is None else logits + ops.cast(bias, "float32")
-        losses, _ = losses_and_slopes(logits, targets[rows], rule)
+        losses, _ = losses_and_normalizers(logits, targets[rows], rule)
         total = total + ops.sum(ops.where(weights[rows] == 0, 0.0, losses * weights[rows]))
     return total

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from keras_tfm.backend.cross_entropy_rule import losses_and_slopes
+from keras_tfm.backend.cross_entropy_rule import losses_and_normalizers, slopes_of
 
-_BLOCK = 1 << 14  # classes whose kernel gradient is added at once: XLA adds no product in place, so a copy is held
+_BLOCK = 1 << 15  # classes of one product: XLA copies the kernel that it is given, and adds no product in place
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
@@ -59,14 +59,14 @@ def _run(features, kernel, bias, targets, weights, rule, has_gradients):
     def body(i, carry):
         losses, *gradients = carry
         chunk = [lax.dynamic_slice_in_dim(x, i * size, size) for x in (kept_features, kept_targets, kept_weights)]
-        logits = _product(chunk[0], weight, 1, int(rule.is_tied))
+        logits = _logits(chunk[0], weight, rule)
         logits = logits if bias is None else logits + bias.astype("float32")
-        chunk_losses, slopes = losses_and_slopes(logits, chunk[1], rule)
+        chunk_losses, normalizers = losses_and_normalizers(logits, chunk[1], rule)
         # Weights of 0 stand for places past the end, whose losses are those of any token.
         losses = lax.dynamic_update_slice(losses, jnp.where(chunk[2] == 0, 0.0, chunk_losses), (i * size,))
         if not has_gradients:
             return (losses,)
-        return losses, *_add_gradients(gradients, chunk, slopes, weight, i * size, scale, rule)
+        return losses, *_add_gradients(gradients, chunk, logits, normalizers, weight, i * size, scale, rule)
 
     carry = (jnp.zeros(len(kept), "float32"),)
     if has_gradients:
@@ -80,33 +80,47 @@ def _run(features, kernel, bias, targets, weights, rule, has_gradients):
     return total, (gradients[0][places], gradients[1], gradients[2], losses[places])
 
 
-def _add_gradients(gradients, chunk, slopes, weight, start, scale, rule):
-    of_features, of_kernel, of_bias = gradients
-    features, _, weights = chunk
-    weights = weights[:, None]
-    of_bias = None if of_bias is None else of_bias + jnp.sum(weights * slopes, axis=0)
-    slopes = slopes.astype(features.dtype)
-    of_chunk = weights * _product(slopes, weight, 1, 1 - int(rule.is_tied))
-    of_features = lax.dynamic_update_slice(of_features, of_chunk, (start, 0))
+def _logits(features, weight, rule):
+    axis = 1 - int(rule.is_tied)
+
+    def write(logits, start, size):
+        block = lax.dynamic_slice_in_dim(weight, start, size, axis=axis)
+        return lax.dynamic_update_slice(logits, _product(features, block, 1, 1 - axis), (0, start))
+
+    num_classes = weight.shape[axis]
+    return _by_blocks(write, jnp.zeros((len(features), num_classes), "float32"), num_classes)
+
+
+def _add_gradients(gradients, chunk, logits, normalizers, weight, start, scale, rule):
+    of_features, *of_weights = gradients
+    features, targets, weights = chunk
+    weights, num_classes, axis = weights[:, None], logits.shape[1], 1 - int(rule.is_tied)
     weighted = ((weights / scale) * features).astype(features.dtype)
-    return of_features, _add_products(of_kernel, weighted, slopes, scale, rule), of_bias
+
+    def add(totals, start, size):
+        of_chunk, of_kernel, of_bias = totals
+        slopes = lax.dynamic_slice_in_dim(logits, start, size, axis=1)
+        slopes = slopes_of(slopes, normalizers, targets - start, rule, num_classes)
+        if of_bias is not None:
+            old = lax.dynamic_slice_in_dim(of_bias, start, size)
+            of_bias = lax.dynamic_update_slice(of_bias, old + jnp.sum(weights * slopes, axis=0), (start,))
+        slopes = slopes.astype(features.dtype)
+        block, old = (lax.dynamic_slice_in_dim(x, start, size, axis=axis) for x in (weight, of_kernel))
+        product = _product(slopes, weighted, 0, 0) if rule.is_tied else _product(weighted, slopes, 0, 0)
+        place = (start, 0) if rule.is_tied else (0, start)
+        of_kernel = lax.dynamic_update_slice(of_kernel, old + scale * product, place)
+        return of_chunk + _product(slopes, block, 1, axis), of_kernel, of_bias
+
+    of_chunk, *of_weights = _by_blocks(add, (jnp.zeros(features.shape, "float32"), *of_weights), num_classes)
+    return lax.dynamic_update_slice(of_features, weights * of_chunk, (start, 0)), *of_weights
 
 
-def _add_products(of_kernel, features, slopes, scale, rule):
-    num_classes = slopes.shape[1]
-    num_blocks = num_classes // _BLOCK
-
-    def add(of_kernel, start, size):
-        block = lax.dynamic_slice_in_dim(slopes, start, size, axis=1)
-        product = _product(block, features, 0, 0) if rule.is_tied else _product(features, block, 0, 0)
-        place, axis = ((start, 0), 0) if rule.is_tied else ((0, start), 1)
-        old = lax.dynamic_slice_in_dim(of_kernel, start, size, axis=axis)
-        return lax.dynamic_update_slice(of_kernel, old + scale * product, place)
-
+def _by_blocks(function, carry, num_classes):
+    """`carry` after `function(carry, start, size)` for one block of classes after the other."""
+    num_blocks, rest = divmod(num_classes, _BLOCK)
     if num_blocks:
-        of_kernel = lax.fori_loop(0, num_blocks, lambda i, total: add(total, i * _BLOCK, _BLOCK), of_kernel)
-    rest = num_classes % _BLOCK
-    return add(of_kernel, num_classes - rest, rest) if rest else of_kernel
+        carry = lax.fori_loop(0, num_blocks, lambda i, carry: function(carry, i * _BLOCK, _BLOCK), carry)
+    return function(carry, num_classes - rest, rest) if rest else carry
 
 
 def _product(a, b, axis_of_a, axis_of_b):
