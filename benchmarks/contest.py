@@ -97,9 +97,10 @@ def versions():
     """The versions that a table was made with."""
     backend = keras.backend.backend()
     module = __import__(backend)
+    tunables = os.environ.get("GLIBC_TUNABLES")
     return (
         f"Keras {keras.__version__}, {backend} {module.__version__}, Python {platform.python_version()}, "
-        f"{platform.machine()}, {device()}, {datetime.date.today():%Y-%m}"
+        f"{platform.machine()}, {device()}, {datetime.date.today():%Y-%m}" + (f", {tunables}" if tunables else "")
     )
 
 

@@ -1,33 +1,64 @@
 """Calls of layers without what Keras does around a call, where that would do nothing."""
 
+import functools
+
 import keras
 
 from keras_tfm import backend
 
 
 class DirectCalls:
-    """A dense layer, called directly where it is one tensor's plain product of the layer's own dtype.
+    """A layer that is called directly where all tensors have its dtype, and no mask of Keras'.
 
     Keras converts inputs, opens scopes, populates masks and contexts around each call, which on PyTorch, where nothing
     is compiled, takes several times as long as a small product. Where there is something to do (a mask to hand on,
     reduced precision, quantization, LoRA, a distribution, a hook, a first call) Keras does it.
     """
 
+    first_weight = "kernel"  # the path of the weight that the inputs meet first
+    num_input_axes = 1  # how many axes of the inputs are the first of that weight
+    reads_training = False  # whether a call without `training` has to ask Keras for that of the layer around it
+
     def __call__(self, inputs, *args, **kwargs):
         """As Keras' call."""
-        if args or kwargs or not _is_plain(self, inputs):
+        if self.reads_training and kwargs.get("training") is None:
             return super().__call__(inputs, *args, **kwargs)
-        return self.call(inputs)
+        if not (_is_plain(self, inputs) and all(_is_ready(self, value) for value in (*args, *kwargs.values()))):
+            return super().__call__(inputs, *args, **kwargs)
+        return self.call(inputs, *args, **kwargs)
 
 
 def _is_plain(layer, inputs):
-    has_mask = getattr(inputs, "_keras_mask", None) is not None
-    if not (layer.built and backend.may_call_directly(layer, inputs)) or has_mask:
+    if not (layer.built and backend.may_call_directly(layer, inputs)) or _has_mask(inputs):
         return False
-    if layer.quantization_mode is not None or layer.lora_enabled or layer.activity_regularizer is not None:
+    is_lora = getattr(layer, "lora_enabled", False)
+    if layer.quantization_mode is not None or is_lora or layer.activity_regularizer is not None:
         return False
-    kernel, dtype = layer.kernel, layer.compute_dtype
-    if not kernel.dtype == dtype == layer.variable_dtype == keras.backend.standardize_dtype(inputs.dtype):
-        return False  # the kernel's is that of a scope of autocasting, if there is one
+    weight, dtype = _first_weight(layer), layer.compute_dtype
+    if weight is None or not weight.dtype == dtype == layer.variable_dtype == _dtype_of(inputs):
+        return False  # the weight's is that of a scope of autocasting, if there is one
     num_axes = layer.num_input_axes
-    return inputs.shape[-num_axes:] == kernel.shape[:num_axes] and keras.distribution.distribution() is None
+    return inputs.shape[-num_axes:] == weight.shape[:num_axes] and keras.distribution.distribution() is None
+
+
+def _first_weight(layer):
+    """The weight, or `None` where a layer, or one that is derived from it, has none there."""
+    return functools.reduce(lambda owner, name: getattr(owner, name, None), layer.first_weight.split("."), layer)
+
+
+def _is_ready(layer, value):
+    """Whether an argument besides the inputs is one that Keras would hand on as it is."""
+    if value is None or isinstance(value, (bool, int)):
+        return True
+    if not keras.ops.is_tensor(value) or _has_mask(value):
+        return False
+    dtype = _dtype_of(value)
+    return "float" not in dtype or dtype == layer.compute_dtype
+
+
+def _has_mask(tensor):
+    return getattr(tensor, "_keras_mask", None) is not None
+
+
+def _dtype_of(tensor):
+    return keras.backend.standardize_dtype(tensor.dtype)

@@ -3,13 +3,14 @@
 import keras
 
 from keras_tfm.layers.activations import get_activation
+from keras_tfm.layers.direct_calls import DirectCalls
 from keras_tfm.layers.dropout import Dropout
 from keras_tfm.layers.parts import clone_initializer
 from keras_tfm.layers.token_dense import TokenDense
 
 
 @keras.saving.register_keras_serializable(package="keras_tfm")
-class FeedForward(keras.layers.Layer):
+class FeedForward(DirectCalls, keras.layers.Layer):
     """Two dense layers with an activation between them, applied to every position alike: `act(x W₁ + b₁) W₂ + b₂`.
 
     Args:
@@ -47,6 +48,8 @@ class FeedForward(keras.layers.Layer):
     >>> tuple(layer(keras.random.normal((2, 5, 8))).shape)
     (2, 5, 8)
     """
+
+    first_weight, reads_training = "intermediate_dense.kernel", True
 
     def __init__(
         self,

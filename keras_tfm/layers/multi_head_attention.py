@@ -26,13 +26,14 @@ from keras_tfm.layers.attention_parts import (
 )
 from keras_tfm.layers.attention_projections import make_output_projection, make_projection
 from keras_tfm.layers.cache_forms import as_cache, cache_length, cache_spec, in_form_of, known_of_keys, make_cache
+from keras_tfm.layers.direct_calls import DirectCalls
 from keras_tfm.layers.parts import get_part, serialize_part
 from keras_tfm.layers.token_positions import at_slots, place_tokens
 from keras_tfm.ops import AttentionMask, KVCache
 
 
 @keras.saving.register_keras_serializable(package="keras_tfm")
-class MultiHeadAttention(keras.layers.MultiHeadAttention):
+class MultiHeadAttention(DirectCalls, keras.layers.MultiHeadAttention):
     """Multi-head attention, self or cross: a drop-in superset of `keras.layers.MultiHeadAttention`.
 
     Each head projects query, key and value, weighs the values by `softmax(q · k / √H)`, and the heads together are
@@ -121,6 +122,8 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
     ((2, 5, 32), (2, 4, 5, 5))
     """
 
+    first_weight, reads_training = "_query_dense.kernel", True
+
     def __init__(
         self,
         num_heads,
@@ -204,8 +207,7 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
         """Makes the projections from the shapes of query, value and key."""
         key_shape = value_shape if key_shape is None else key_shape
         check_shapes(query_shape, value_shape, key_shape)
-        heads = (self.num_heads, self.key_dim)
-        shared = (self.num_key_value_heads, self.key_dim)
+        heads, shared = (self.num_heads, self.key_dim), (self.num_key_value_heads, self.key_dim)
         self._query_dense = self._make_projection("query", query_shape, heads)
         self._key_dense = self._make_projection("key", key_shape, shared)
         if self._use_gate:  # before the value, the order of Keras' weights
@@ -298,9 +300,7 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
         heads = self._axes.unfold(heads, query)
         if self._use_gate:
             heads = heads * self._gate_dense(query)
-        results = [self._output_dense(heads)]
-        if return_attention_scores:
-            results.append(scores)
+        results = [self._output_dense(heads), *([scores] if return_attention_scores else [])]
         if cache is not None:
             results.append(in_form_of(given_cache, cache))
         return results[0] if len(results) == 1 else tuple(results)

@@ -2,12 +2,16 @@
 
 import keras
 
+from keras_tfm import backend
+from keras_tfm.layers.direct_calls import DirectCalls
 from keras_tfm.ops.normalization import layer_normalization, rms_normalization
 
 
 @keras.saving.register_keras_serializable(package="keras_tfm")
-class LayerNormalization(keras.layers.LayerNormalization):
+class LayerNormalization(DirectCalls, keras.layers.LayerNormalization):
     """`keras.layers.LayerNormalization`, with its arguments and weights; on JAX its gradient keeps the input alone."""
+
+    first_weight = "gamma"
 
     def call(self, inputs):
         """Normalizes `[..., D]`."""
@@ -17,8 +21,10 @@ class LayerNormalization(keras.layers.LayerNormalization):
 
 
 @keras.saving.register_keras_serializable(package="keras_tfm")
-class RMSNormalization(keras.layers.RMSNormalization):
+class RMSNormalization(DirectCalls, keras.layers.RMSNormalization):
     """`keras.layers.RMSNormalization`, with its arguments and weights; on JAX its gradient keeps the input alone."""
+
+    first_weight = "scale"
 
     def call(self, inputs):
         """Normalizes `[..., D]`."""
@@ -28,7 +34,7 @@ class RMSNormalization(keras.layers.RMSNormalization):
 
 
 def _is_ours(layer, inputs):
-    """Whether the layer is of the last axis, and compiled by XLA: PyTorch has kernels, TensorFlow gains nothing."""
+    """Whether the layer is of the last axis, and compiled on JAX: PyTorch has kernels, TensorFlow gains nothing."""
     axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
     is_of_last = axes in ([-1], [len(inputs.shape) - 1])
-    return keras.backend.backend() == "jax" and is_of_last
+    return is_of_last and keras.backend.backend() == "jax" and backend.is_traced()

@@ -7,6 +7,7 @@ import keras
 from keras_tfm.layers import block_arguments
 from keras_tfm.layers.activations import get_activation
 from keras_tfm.layers.block_parts import copy_attention, make_attention, make_feed_forward, make_initializer
+from keras_tfm.layers.direct_calls import DirectCalls
 from keras_tfm.layers.dropout import Dropout
 from keras_tfm.layers.keras_hub_names import KerasHubNames
 from keras_tfm.layers.parts import (
@@ -25,8 +26,10 @@ from keras_tfm.layers.sublayer_connection import SublayerConnection, feed_forwar
 _NORM_NAMES = {"input": "_layer_norm", "stream": "_layer_norm", "output": "_output_layer_norm"}
 
 
-class TransformerBlock(KerasHubNames, keras.layers.Layer):
+class TransformerBlock(DirectCalls, KerasHubNames, keras.layers.Layer):
     """Base of `TransformerEncoder` and `TransformerDecoder`, which say what the arguments are."""
+
+    first_weight, reads_training = "self_attention._query_dense.kernel", True
 
     def __init__(
         self,

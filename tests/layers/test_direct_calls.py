@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_tfm.layers import FeedForward, GatedFeedForward, MultiHeadAttention
+from keras_tfm.layers.normalization import LayerNormalization, RMSNormalization
 from keras_tfm.layers.token_dense import TokenDense, TokenEinsumDense
 from tests.numerics import assert_close, mask_of, with_mask
 
@@ -90,3 +92,78 @@ def test_a_layer_in_one_of_reduced_precision_keeps_its_own(calls):
 def test_a_wrong_width_is_named():
     with pytest.raises(ValueError, match="expected axis -1 of input shape to have value 5"):
         built()(ops.ones((2, 3, 4)))
+
+
+def _arguments(layer):
+    x = ops.convert_to_tensor(X)
+    is_attention = isinstance(layer, keras.layers.MultiHeadAttention)
+    mask = ops.convert_to_tensor([[True, True, False], [True, False, False]])
+    return ((x, x), {"padding_mask": mask, "training": False}) if is_attention else ((x,), {})
+
+
+PARTS = {
+    "layer norm": lambda **options: LayerNormalization(**options),
+    "RMS norm": lambda **options: RMSNormalization(**options),
+    "feed forward": lambda **options: FeedForward(7, **options),
+    "gated": lambda **options: GatedFeedForward(7, **options),
+    "attention": lambda **options: MultiHeadAttention(2, 4, **options),
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_parts_of_a_block_are_called_directly_on_pytorch(part, calls):
+    layer = PARTS[part]()
+    layer.build(*[X.shape] * (2 if part == "attention" else 1))
+    inputs, options = _arguments(layer)
+    options = {**options, **({"training": False} if layer.reads_training else {})}
+    received = layer(*inputs, **options)
+    assert (layer in calls) != IS_TORCH
+    assert_close(received, keras.layers.Layer.__call__(layer, *inputs, **options))
+
+
+@pytest.mark.parametrize("part", ["feed forward", "gated", "attention"])
+def test_keras_is_asked_whether_the_layer_around_trains(part, calls):
+    """Dropout is applied to what a layer around was told, as in all Keras layers."""
+
+    class Outer(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.inner = PARTS[part](dropout=0.5, seed=3)
+
+        def call(self, x, training=None):
+            return self.inner(*_arguments(self.inner)[0])
+
+    outer = Outer()
+    x = ops.convert_to_tensor(X)
+    still, *trained = [ops.convert_to_numpy(outer(x, training=training)) for training in (False, True, True)]
+    np.testing.assert_array_equal(still, ops.convert_to_numpy(outer(x, training=False)))
+    assert all(np.any(each != still) for each in trained)
+
+
+def test_keras_calls_attention_given_masks_of_keras_arrays_or_other_precisions(calls):
+    layer = PARTS["attention"]()
+    layer.build(X.shape, X.shape)
+    (x, _), options = _arguments(layer)
+    mask = np.array([[True, True, False], [True, False, False]])
+    expected = ops.convert_to_numpy(layer(x, x, **options))
+    calls.clear()
+    masked = layer(x, with_mask(ops.convert_to_tensor(X), mask), training=False)
+    np.testing.assert_allclose(ops.convert_to_numpy(masked), expected, rtol=1e-4, atol=1e-5)
+    layer(x, X, training=False)
+    layer(x, ops.cast(x, "bfloat16"), training=False)
+    layer(x, x, attention_mask=np.ones((2, 3, 3), bool), training=False)
+    assert [call for call in calls if call is layer] == [layer] * 4
+
+
+def test_a_layer_derived_without_that_weight_is_called_by_keras(calls):
+    class Doubling(FeedForward):
+        def build(self, input_shape):
+            pass
+
+        def call(self, inputs, training=None):
+            return 2 * inputs
+
+    layer = Doubling(3)
+    layer.build(X.shape)
+    np.testing.assert_allclose(ops.convert_to_numpy(layer(ops.convert_to_tensor(X), training=False)), 2 * X)
+    assert layer in calls
