@@ -47,14 +47,14 @@ def table(title, seconds, peers, unit="ms"):
     lines = [
         f"## {title}",
         "",
-        f"| contestant | median {unit} | min-max {unit} | {' | '.join(f'× {peer}' for peer in peers)} |",
+        f"| contestant | median {unit} | min-max {unit} |{''.join(f' × {peer} |' for peer in peers)}",
         f"|---|---:|---:|{'---:|' * len(peers)}",
     ]
     for name, values in seconds.items():
         median = np.median(values)
-        ratios = " | ".join(f"{median / np.median(seconds[peer]):.2f}" for peer in peers)
+        ratios = "".join(f" {median / np.median(seconds[peer]):.2f} |" for peer in peers)
         span = f"{factor * min(values):.1f}-{factor * max(values):.1f}"
-        lines.append(f"| {name} | {factor * median:.1f} | {span} | {ratios} |")
+        lines.append(f"| {name} | {factor * median:.1f} | {span} |{ratios}")
     return "\n".join(lines) + "\n"
 
 

@@ -1,6 +1,6 @@
 """Do sliding windows save time? Ours against Keras' layer and our own full kernels, in one run, interleaved.
 
-    KERAS_BACKEND=torch python -m benchmarks.sliding_window [--lengths 512 1024] [--window 64] [--rounds 7] [--write]
+    KERAS_BACKEND=torch python -m benchmarks.sliding_window [--window 64] [--rounds 7] [--no-peers] [--write]
 
 One layer, batch 1, 4 heads of 32, causal, forward and backward; `--write` puts the table into benchmarks/results.
 """
@@ -16,15 +16,19 @@ from benchmarks import contest
 from keras_tfm import layers, ops
 
 NUM_HEADS, KEY_DIM = 4, 32
+FULL = "ours, no window"
 
 
-def contestants(window):
-    """name: `(layer, kernel to force)`."""
+def contestants(window, length, peers=True):
+    """name: `(layer, kernel to force)`; the peer only with `peers`."""
     ours = layers.MultiHeadAttention(NUM_HEADS, KEY_DIM, sliding_window=window)
+    full = layers.MultiHeadAttention(NUM_HEADS, KEY_DIM)
     peer = keras.layers.MultiHeadAttention(NUM_HEADS, KEY_DIM, sliding_window=window)
-    whole = next(name for name, reason in ops.explain_attention(*[np.zeros((1, 2, 2, 8), "float32")] * 3) if not reason)
+    heads = np.zeros((1, length, NUM_HEADS, KEY_DIM), "float32")
+    whole = next(name for name, reason in ops.explain_attention(heads, heads, heads) if not reason)
     return {
-        "keras.layers": (peer, None),
+        **({"keras.layers": (peer, None)} if peers else {}),
+        FULL: (full, None),
         f"ours, {whole}": (ours, whole),
         "ours, sliding_window": (ours, "sliding_window"),
     }
@@ -62,32 +66,33 @@ def make_step(layer, kernel):
     return lambda x: compiled(tf.convert_to_tensor(x)).numpy()
 
 
-def measure(length, window, rounds):
+def measure(length, window, rounds, peers=True):
     """Seconds of each round by name, the contestants taking turns."""
     x = np.random.default_rng(0).normal(size=(1, length, NUM_HEADS * KEY_DIM)).astype("float32")
     steps = {}
-    for name, (layer, kernel) in contestants(window).items():
+    for name, (layer, kernel) in contestants(window, length, peers).items():
         layer(x, x)
         steps[name] = make_step(layer, kernel)
     return contest.take_turns({name: functools.partial(step, x) for name, step in steps.items()}, rounds)
 
 
-def report(lengths, window, rounds):
-    """A Markdown table: medians in milliseconds, spread, and how many times as fast as Keras' layer."""
+def report(lengths, window, rounds, peers=True):
+    """A Markdown table: medians in milliseconds, spread, how many times as fast as the first and as full attention."""
     backend = keras.backend.backend()
     lines = [
         f"## {backend}, window {window}",
         "",
-        "| T | contestant | median ms | min-max ms | keras / it |",
-        "|---:|---|---:|---:|---:|",
+        "| T | contestant | median ms | min-max ms | times as fast as the first | as no window |",
+        "|---:|---|---:|---:|---:|---:|",
     ]
     for length in lengths:
-        seconds = measure(length, window, rounds)
-        base = np.median(seconds["keras.layers"])
+        seconds = measure(length, window, rounds, peers)
+        first, full = np.median(next(iter(seconds.values()))), np.median(seconds[FULL])
         for name, values in seconds.items():
             median = np.median(values)
             span = f"{1e3 * min(values):.1f}-{1e3 * max(values):.1f}"
-            lines.append(f"| {length} | {name} | {1e3 * median:.1f} | {span} | {base / median:.2f} |")
+            ratios = f"{first / median:.2f} | {full / median:.2f}"
+            lines.append(f"| {length} | {name} | {1e3 * median:.1f} | {span} | {ratios} |")
     return "\n".join(lines) + "\n"
 
 
@@ -96,9 +101,10 @@ def main():
     parser.add_argument("--lengths", type=int, nargs="+", default=[512, 1024, 2048, 4096])
     parser.add_argument("--window", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--no-peers", action="store_true", help="without Keras' layer, which holds all scores")
     parser.add_argument("--write", action="store_true", help="append to benchmarks/results")
     arguments = parser.parse_args()
-    table = report(arguments.lengths, arguments.window, arguments.rounds)
+    table = report(arguments.lengths, arguments.window, arguments.rounds, not arguments.no_peers)
     print(table)
     if arguments.write:
         contest.write("sliding-window", "Sliding windows", table)
