@@ -19,13 +19,13 @@ class DirectCalls:
     num_input_axes = 1  # how many axes of the inputs are the first of that weight
     reads_training = False  # whether a call without `training` has to ask Keras for that of the layer around it
 
-    def __call__(self, inputs, *args, **kwargs):
+    def __call__(self, *args, **kwargs):
         """As Keras' call."""
-        if self.reads_training and kwargs.get("training") is None:
-            return super().__call__(inputs, *args, **kwargs)
-        if not (_is_plain(self, inputs) and all(_is_ready(self, value) for value in (*args, *kwargs.values()))):
-            return super().__call__(inputs, *args, **kwargs)
-        return self.call(inputs, *args, **kwargs)
+        if not args or (self.reads_training and kwargs.get("training") is None):
+            return super().__call__(*args, **kwargs)
+        if not (_is_plain(self, args[0]) and all(_is_ready(self, value) for value in (*args[1:], *kwargs.values()))):
+            return super().__call__(*args, **kwargs)
+        return self.call(*args, **kwargs)
 
 
 def _is_plain(layer, inputs):

@@ -119,6 +119,8 @@ def test_the_parts_of_a_block_are_called_directly_on_pytorch(part, calls):
     received = layer(*inputs, **options)
     assert (layer in calls) != IS_TORCH
     assert_close(received, keras.layers.Layer.__call__(layer, *inputs, **options))
+    if part == "attention":
+        assert_close(received, layer(query=inputs[0], value=inputs[1], **options))
 
 
 @pytest.mark.parametrize("part", ["feed forward", "gated", "attention"])
