@@ -12,10 +12,10 @@ class DirectCalls:
 
     Keras converts inputs, opens scopes, populates masks and contexts around each call, which on PyTorch, where nothing
     is compiled, takes several times as long as a small product. Where there is something to do (a mask to hand on,
-    reduced precision, quantization, LoRA, a distribution, a hook, a first call) Keras does it.
+    reduced precision, quantization, LoRA, rematerialization, a distribution, a hook, a first call) Keras does it.
     """
 
-    first_weight = "kernel"  # the path of the weight that the inputs meet first
+    first_weight = "kernel"  # the path of the weight that the inputs meet first; `None` for a layer without weights
     num_input_axes = 1  # how many axes of the inputs are the first of that weight
     reads_training = False  # whether a call without `training` has to ask Keras for that of the layer around it
 
@@ -31,19 +31,24 @@ class DirectCalls:
 def _is_plain(layer, inputs):
     if not (layer.built and backend.may_call_directly(layer, inputs)) or _has_mask(inputs):
         return False
-    is_lora = getattr(layer, "lora_enabled", False)
-    if layer.quantization_mode is not None or is_lora or layer.activity_regularizer is not None:
+    if layer.quantization_mode is not None or layer.activity_regularizer is not None:
         return False
-    weight, dtype = _first_weight(layer), layer.compute_dtype
-    if weight is None or not weight.dtype == dtype == layer.variable_dtype == _dtype_of(inputs):
+    if getattr(layer, "lora_enabled", False) or getattr(layer, "_remat_mode", None) is not None:
+        return False
+    if not layer.compute_dtype == layer.variable_dtype == _dtype_of(inputs):
+        return False
+    is_met = layer.first_weight is None or _meets(inputs, layer)
+    return is_met and keras.distribution.distribution() is None
+
+
+def _meets(inputs, layer):
+    """Whether there is a first weight, of the same dtype as the inputs and of their size."""
+    # None for a layer that is derived from another and has no weight there.
+    weight = functools.reduce(lambda owner, name: getattr(owner, name, None), layer.first_weight.split("."), layer)
+    if weight is None or weight.dtype != layer.compute_dtype:
         return False  # the weight's is that of a scope of autocasting, if there is one
     num_axes = layer.num_input_axes
-    return inputs.shape[-num_axes:] == weight.shape[:num_axes] and keras.distribution.distribution() is None
-
-
-def _first_weight(layer):
-    """The weight, or `None` where a layer, or one that is derived from it, has none there."""
-    return functools.reduce(lambda owner, name: getattr(owner, name, None), layer.first_weight.split("."), layer)
+    return inputs.shape[-num_axes:] == weight.shape[:num_axes]
 
 
 def _is_ready(layer, value):

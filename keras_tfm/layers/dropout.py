@@ -2,11 +2,12 @@
 
 import keras
 
+from keras_tfm.layers.direct_calls import DirectCalls
 from keras_tfm.ops.dropout import dropout
 
 
 @keras.saving.register_keras_serializable(package="keras_tfm")
-class Dropout(keras.layers.Dropout):
+class Dropout(DirectCalls, keras.layers.Dropout):
     """`keras.layers.Dropout` with the mask of `keras_tfm.ops.dropout`: a hash that compilers fuse into its use.
 
     Args:
@@ -35,6 +36,8 @@ class Dropout(keras.layers.Dropout):
     >>> keras.ops.convert_to_numpy(layer(keras.ops.ones((1, 3)))).tolist()  # not in training
     [[1.0, 1.0, 1.0]]
     """
+
+    first_weight, reads_training = None, True
 
     def call(self, inputs, training=False):
         """Drops elements if `training`."""

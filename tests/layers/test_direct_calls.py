@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_tfm.layers import FeedForward, GatedFeedForward, MultiHeadAttention
+from keras_tfm.layers import Dropout, FeedForward, GatedFeedForward, MultiHeadAttention
 from keras_tfm.layers.normalization import LayerNormalization, RMSNormalization
 from keras_tfm.layers.token_dense import TokenDense, TokenEinsumDense
 from tests.numerics import assert_close, mask_of, with_mask
@@ -104,6 +104,7 @@ def _arguments(layer):
 PARTS = {
     "layer norm": lambda **options: LayerNormalization(**options),
     "RMS norm": lambda **options: RMSNormalization(**options),
+    "dropout": lambda **options: Dropout(0.5, **options),
     "feed forward": lambda **options: FeedForward(7, **options),
     "gated": lambda **options: GatedFeedForward(7, **options),
     "attention": lambda **options: MultiHeadAttention(2, 4, **options),
@@ -155,6 +156,16 @@ def test_keras_calls_attention_given_masks_of_keras_arrays_or_other_precisions(c
     layer(x, ops.cast(x, "bfloat16"), training=False)
     layer(x, x, attention_mask=np.ones((2, 3, 3), bool), training=False)
     assert [call for call in calls if call is layer] == [layer] * 4
+
+
+@pytest.mark.parametrize("part", ["attention", "feed forward", "layer norm"])
+def test_keras_rematerializes_what_was_made_in_its_scope(part, calls):
+    with keras.RematScope(mode="full"):
+        layer = PARTS[part]()
+        layer.build(*[X.shape] * (2 if part == "attention" else 1))
+        inputs, options = _arguments(layer)
+        layer(*inputs, **options, **({"training": False} if part == "feed forward" else {}))
+    assert layer in calls
 
 
 def test_a_layer_derived_without_that_weight_is_called_by_keras(calls):
