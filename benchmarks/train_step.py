@@ -43,6 +43,9 @@ def report(name, module, setting, dropouts, rounds, warm_up=3):
             tables.append(contest.table(title, seconds, peers))
             if place == 0:
                 trained[dropout] = np.median(seconds["keras_tfm"])
+                fresh = {contestant: contest.fresh_memory(step) / 1e6 for contestant, step in functions.items()}
+                sizes = ", ".join(f"{contestant} {size:.0f}" for contestant, size in fresh.items())
+                tables.append(f"MB that a step takes from the system anew: {sizes}.\n")
     if 0 in trained:
         costs = [f"{rate:g} adds {100 * (value / trained[0] - 1):.0f} %" for rate, value in trained.items() if rate]
         tables += [f"Dropout of {', '.join(costs)} to our training step.\n"] * bool(costs)

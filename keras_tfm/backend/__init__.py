@@ -7,10 +7,11 @@ once, for calls in what `is_traced`; `rematerialize` has a function computed aga
 of blocks of tensors, block by block. `custom_gradient` gives a function the gradient that is written for it;
 `vector_jacobian_product` is a gradient at once, of inputs, not of weights.
 `keep_mask` draws masks of dropout, or is `None` where a hash costs less; `as_one_program` compiles what computes such a
-hash. `not_before` puts what a gradient computes again after what it is computed for. `linear` is a product of matrices,
-`linear_cross_entropy` the loss of one, a chunk of tokens at a time; `may_call_directly` says where a layer may do
-without Keras' own call. A backend's own file has what it does in a way of its own, `functional` the rest. They are
-loaded at first use, because `selection` in this room chooses the backend and has to run before Keras is imported.
+hash. `not_before` puts what a gradient computes again after what it is computed for. `linear` is a product of matrices
+with weights, `product` and `transposed_product` of any two; `linear_cross_entropy` is the loss of one, a chunk of
+tokens at a time; `may_call_directly` says where a layer may do without Keras' own call. A backend's own file has what
+it does in a way of its own, `functional` the rest. They are loaded at first use, because `selection` in this room
+chooses the backend and has to run before Keras is imported.
 """
 
 import importlib
@@ -27,8 +28,10 @@ __all__ = [
     "map_blocks",
     "may_call_directly",
     "not_before",
+    "product",
     "rematerialize",
     "scan",
+    "transposed_product",
     "value_range",
     "vector_jacobian_product",
     "while_loop",

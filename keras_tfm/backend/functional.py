@@ -139,6 +139,17 @@ def linear(x, kernel, bias, num_axes=1):
     return ops.reshape(product, (*ops.shape(x)[:-num_axes], *outputs))
 
 
+def product(x, matrix):
+    """`x [M, K]` times `matrix [K, N]`, neither of them a weight."""
+    return ops.matmul(x, matrix)
+
+
+def transposed_product(x, y):
+    """`xᵀ · y` of `x [..., M, K]` and `y [..., M, N]`, as gradients have it."""
+    axes = [*range(len(x.shape) - 2), len(x.shape) - 1, len(x.shape) - 2]
+    return ops.matmul(ops.transpose(x, axes), y)
+
+
 def may_call_directly(layer, x):
     """Whether a call of `layer` is eager and watched by nobody, so that what Keras does around it can be left out."""
     del layer, x

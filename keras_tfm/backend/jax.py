@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import keras
 
 from keras_tfm.backend.jax_cross_entropy import linear_cross_entropy
-from keras_tfm.backend.jax_linear import linear, not_before, product_p
+from keras_tfm.backend.jax_linear import linear, not_before, product, product_p, transposed_product
 from keras_tfm.backend.jax_scan import scan
 from keras_tfm.backend.kernel import Kernel, why_not_fused
 
@@ -56,8 +56,10 @@ __all__ = [
     "linear_cross_entropy",
     "map_blocks",
     "not_before",
+    "product",
     "rematerialize",
     "scan",
+    "transposed_product",
     "value_range",
     "vector_jacobian_product",
 ]

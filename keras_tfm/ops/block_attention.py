@@ -151,8 +151,8 @@ def _attend_to_matrices(block, query, key, value):
             biases=tuple(_as_matrix(bias) for bias in block.biases),
             dropout=_as_matrix_dropout(block.dropout),
         ),
-        lambda _: ops.cast(ops.matmul(query, key), "float32"),
-        lambda weights, _: ops.matmul(_as_matrix(weights), value),
+        lambda _: ops.cast(backend.product(query, key), "float32"),
+        lambda weights, _: backend.product(_as_matrix(weights), value),
     )
     return output[None, :, None]
 
@@ -170,7 +170,7 @@ def _product(heads, shared):
     if tuple(shared.shape[:2]) != (1, 1):
         return grouped_matmul(heads, shared)
     _, num_heads, length, width = heads.shape
-    product = ops.matmul(ops.reshape(heads, (num_heads * length, width)), shared[0, 0])
+    product = backend.product(ops.reshape(heads, (num_heads * length, width)), shared[0, 0])
     return ops.reshape(product, (1, num_heads, length, shared.shape[-1]))
 
 

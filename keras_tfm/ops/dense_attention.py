@@ -81,10 +81,6 @@ def _row_products(heads, shared):
     return ops.reshape(product, (batch, num_heads, length, ops.shape(shared)[2]))
 
 
-def _transposed(x):
-    return ops.transpose(x, (0, 1, 3, 2))
-
-
 def _dropped(x, scores, rate):
     """`x` where scores are positive, scaled up; zero where a negative sign says that they were dropped."""
     if not rate:
@@ -98,7 +94,7 @@ def _shared_matmul(scores, heads, like):
     num_shared = like.shape[1]
     rows = num_heads // num_shared * queries
     scores = ops.reshape(scores, (batch, num_shared, rows, keys))
-    return ops.matmul(_transposed(scores), ops.reshape(heads, (batch, num_shared, rows, heads.shape[-1])))
+    return backend.transposed_product(scores, ops.reshape(heads, (batch, num_shared, rows, heads.shape[-1])))
 
 
 def _summed_to(x, like):

@@ -1,4 +1,4 @@
-"""The product with weights on JAX: every transformation of JAX sees a product of matrices."""
+"""Products on JAX: every transformation of JAX sees a product of matrices."""
 
 import keras
 import numpy as np
@@ -10,13 +10,21 @@ if keras.backend.backend() != "jax":
 import jax
 import jax.numpy as jnp
 
-from keras_tfm.backend.jax_linear import linear, not_before
+from keras_tfm.backend.jax_linear import linear, not_before, product
 
 X, W = (np.random.default_rng(seed).normal(size=shape).astype("float32") for seed, shape in ((0, (5, 4)), (1, (4, 3))))
 
 
 def ours(x, w):
     return jnp.sum(jnp.sin(linear(jnp.cos(x), w, None)))
+
+
+def ours_of_any_two(x, w):
+    return jnp.sum(jnp.sin(product(jnp.cos(x), w)))
+
+
+def ours_of_a_wide_matrix(x, w):
+    return jnp.sum(jnp.sin(product(w.T, jnp.cos(x).T).T))
 
 
 def plain(x, w):
@@ -31,6 +39,7 @@ def columns(function):
     return jax.vmap(function, (None, -1), -1)
 
 
+@pytest.mark.parametrize("ours", [ours, ours_of_any_two, ours_of_a_wide_matrix])
 @pytest.mark.parametrize(
     "transform, arguments",
     [
@@ -45,7 +54,7 @@ def columns(function):
         (columns, (X, np.stack([W, -W], -1))),
     ],
 )
-def test_it_is_transformed_as_a_product_is(transform, arguments):
+def test_it_is_transformed_as_a_product_is(ours, transform, arguments):
     results = [jax.tree.leaves(transform(function)(*map(jnp.asarray, arguments))) for function in (ours, plain)]
     assert len(results[0]) == len(results[1]) > 0
     for result, expected in zip(*results, strict=True):

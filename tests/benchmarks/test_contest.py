@@ -1,9 +1,15 @@
 """What the benchmarks share measures what it says."""
 
+import pathlib
 import subprocess
 import sys
 
+import pytest
+
 from benchmarks import contest
+
+HUGE_PAGES = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
+HAS_SMALL_PAGES = HUGE_PAGES.exists() and "[always]" not in HUGE_PAGES.read_text()
 
 PROGRAM = """
 import numpy as np
@@ -24,3 +30,11 @@ def test_contestants_take_turns():
     seconds = contest.take_turns({name: lambda name=name: calls.append(name) for name in "ab"}, rounds=2)
     assert calls == ["a", "b", *"abab"]
     assert [len(values) for values in seconds.values()] == [2, 2]
+
+
+@pytest.mark.skipif(not HAS_SMALL_PAGES, reason="pages are counted where Linux gives small ones")
+def test_memory_that_is_taken_anew_is_counted_and_what_was_there_is_not():
+    size = 1 << 26  # given back to the system as soon as it is not needed
+    assert 0.9 * size < contest.fresh_memory(lambda: b"x" * size) < 1.5 * size
+    there = bytearray(b"x") * size
+    assert contest.fresh_memory(lambda: there.count(b"y")) < size / 100
