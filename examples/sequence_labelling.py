@@ -11,6 +11,7 @@ The default task has words whose part of speech depends on the whole sentence: t
 that sees one word at a time, and computes the ceiling that no such network can pass.
 """
 
+import itertools
 from pathlib import Path
 
 import ambiguous_words
@@ -93,10 +94,14 @@ def score(sentences, tag_rows):
     """The share of right labels, and F1 of whole entities where labels are B- and I-."""
     right = np.concatenate([row.tags for row in sentences]) == np.concatenate(tag_rows)
     scores = {"accuracy": 100 * float(right.mean())}
-    if any(tag.startswith("B-") for sentence in sentences for tag in sentence.tags):
-        from seqeval.metrics import f1_score
+    true_rows = [list(sentence.tags) for sentence in sentences]
+    kinds = {tag[2:] for tag in itertools.chain(*true_rows, *tag_rows) if tag.startswith(("B-", "I-"))}
+    if kinds:
+        import nervaluate
 
-        scores["entity F1"] = 100 * float(f1_score([sentence.tags for sentence in sentences], tag_rows))
+        evaluator = nervaluate.Evaluator(true_rows, tag_rows, tags=sorted(kinds), loader="list")
+        # An entity counts where its words and its kind are right.
+        scores["entity F1"] = 100 * float(evaluator.evaluate()["overall"]["strict"].f1)
     return scores
 
 
@@ -152,7 +157,7 @@ def train(args):
     if args.resume:
         args = command_line.read_settings(args.output)
         args.resume = True
-    command_line.require("matplotlib", "seqeval")
+    command_line.require("matplotlib", "nervaluate")
     folder = command_line.write_settings(args)
     keras.utils.set_random_seed(args.seed)
     sentences, held_out = data.read_sentences(args.task, args.data, args.num_sentences, args.seed)

@@ -29,7 +29,7 @@ ARROWS["__init__"] = set(ARROWS)
 BACKENDS = {"jax", "jaxlib", "tensorflow", "torch"}
 REQUIRED = {"keras", "numpy", "keras_tfm"} | sys.stdlib_module_names  # numpy comes with keras
 OPTIONAL = {  # imported only inside functions: what the extras install, and what else comes with keras
-    *("tokenizers", "sacrebleu", "seqeval", "matplotlib", "tf_keras_vis", "keras_nlp", "keras_hub"),
+    *("tokenizers", "sacrebleu", "nervaluate", "matplotlib", "tf_keras_vis", "keras_nlp", "keras_hub"),
     *("h5py", "ml_dtypes"),
 }
 

@@ -41,6 +41,10 @@ def test_a_score_counts_words_and_whole_entities():
     sentence = text.TaggedSentence(["Ada", "Lovelace", "smiles"], ["B-person", "I-person", "O"])
     scores = sequence_labelling.score([sentence], [["B-person", "O", "O"]])
     assert scores == {"accuracy": pytest.approx(100 * 2 / 3), "entity F1": 0.0}
+    # Two entities of the truth, three predicted, of which one is right, and of a kind that the truth has not: 2 / 5.
+    sentence = text.TaggedSentence(["Ada", "and", "Charles", "smile"], ["B-person", "O", "B-person", "O"])
+    scores = sequence_labelling.score([sentence], [["B-person", "O", "B-place", "B-place"]])
+    assert scores["entity F1"] == pytest.approx(40)
 
 
 def test_a_label_that_training_has_not_is_refused_before_training(tmp_path):
