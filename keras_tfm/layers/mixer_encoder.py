@@ -14,25 +14,13 @@ class MixerEncoder(TransformerEncoder):
 
     Args:
         of_mixer: dict of the mixer's own arguments.
-        intermediate_dim, num_heads, dropout, activation, layer_norm_epsilon, kernel_initializer, bias_initializer,
-            normalize_first, **kwargs: as `TransformerEncoder` has them; `num_heads` is not used.
+        intermediate_dim, kernel_initializer, bias_initializer, **kwargs: as `TransformerEncoder` has them.
+        num_heads: not used.
     """
 
     mixer = None
 
-    def __init__(
-        self,
-        of_mixer,
-        intermediate_dim,
-        num_heads,
-        dropout,
-        activation,
-        layer_norm_epsilon,
-        kernel_initializer,
-        bias_initializer,
-        normalize_first,
-        **kwargs,
-    ):
+    def __init__(self, of_mixer, intermediate_dim, num_heads, *, kernel_initializer, bias_initializer, **kwargs):
         for argument in _OF_ATTENTION:
             value = kwargs.pop(argument, None)
             if value is not None:
@@ -41,24 +29,9 @@ class MixerEncoder(TransformerEncoder):
                 )
         if num_heads is not None:
             check_size("num_heads", num_heads)
-        mixer = self.mixer(
-            **of_mixer,
-            kernel_initializer=kernel_initializer,
-            bias_initializer=bias_initializer,
-            use_bias=kwargs.get("use_bias", True),
-        )
-        super().__init__(
-            intermediate_dim,
-            None,
-            dropout,
-            activation,
-            layer_norm_epsilon,
-            kernel_initializer,
-            bias_initializer,
-            normalize_first,
-            attention=mixer,
-            **kwargs,
-        )
+        initializers = dict(kernel_initializer=kernel_initializer, bias_initializer=bias_initializer)
+        mixer = self.mixer(**of_mixer, **initializers, use_bias=kwargs.get("use_bias", True))
+        super().__init__(intermediate_dim, None, attention=mixer, **initializers, **kwargs)
         self.num_heads = num_heads
         config = mixer.get_config()
         self._of_mixer = {name: config[name] for name in of_mixer}

@@ -65,12 +65,12 @@ class RecurrentEncoder(MixerEncoder):
             dict(cell=cell, bidirectional=bidirectional),
             intermediate_dim,
             num_heads,
-            dropout,
-            activation,
-            layer_norm_epsilon,
-            kernel_initializer,
-            bias_initializer,
-            normalize_first,
+            dropout=dropout,
+            activation=activation,
+            layer_norm_epsilon=layer_norm_epsilon,
+            kernel_initializer=kernel_initializer,
+            bias_initializer=bias_initializer,
+            normalize_first=normalize_first,
             **kwargs,
         )
         self.cell = cell
