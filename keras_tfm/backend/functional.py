@@ -129,11 +129,11 @@ def keep_mask(shape, rate, seed_generator, like):
     return keras.random.uniform(shape, seed=seed_generator) >= rate
 
 
-def linear(x, kernel, bias, num_axes=1):
+def linear(x, kernel, bias, num_axes=1, multiply=ops.matmul):
     """`x [..., *inputs]` times `kernel [*inputs, *outputs]`, plus `bias [*outputs]` if that is not `None`."""
     inputs, outputs = kernel.shape[:num_axes], kernel.shape[num_axes:]
     matrix = ops.reshape(kernel, (math.prod(inputs), math.prod(outputs)))
-    product = ops.matmul(ops.reshape(x, (-1, math.prod(inputs))), matrix)
+    product = multiply(ops.reshape(x, (-1, math.prod(inputs))), matrix)
     if bias is not None:
         product = ops.add(product, ops.reshape(bias, (-1,)))
     return ops.reshape(product, (*ops.shape(x)[:-num_axes], *outputs))

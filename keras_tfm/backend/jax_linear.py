@@ -1,11 +1,13 @@
 """Products of matrices on JAX, and their gradients as XLA computes them fast on a CPU, holding little."""
 
-import math
+import functools
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+
+from keras_tfm.backend import functional
 
 # A primitive, and no `custom_vjp`, for the sake of forward-mode differentiation.
 product_p = Primitive("product")
@@ -13,12 +15,7 @@ product_p = Primitive("product")
 
 def linear(x, kernel, bias, num_axes=1):
     """`x [..., *inputs]` times `kernel [*inputs, *outputs]`; see `keras_tfm.backend.functional.linear`."""
-    inputs, outputs = kernel.shape[:num_axes], kernel.shape[num_axes:]
-    tokens, matrix = jnp.reshape(x, (-1, math.prod(inputs))), jnp.reshape(kernel, (math.prod(inputs), -1))
-    result = _product(tokens, matrix, reads_anew=True)
-    if bias is not None:
-        result = result + jnp.reshape(bias, (-1,))
-    return jnp.reshape(result, (*x.shape[:-num_axes], *outputs))
+    return functional.linear(x, kernel, bias, num_axes, functools.partial(_product, reads_anew=True))
 
 
 def product(x, matrix):
