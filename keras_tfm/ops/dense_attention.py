@@ -35,7 +35,7 @@ def _run(request):
     bias = None if bias is None else ops.reshape(bias, (*[1] * (4 - len(bias.shape)), *ops.shape(bias)))
 
     def forward(query, key, value, bias, mask, is_kept):
-        logits = ops.cast(_row_products(query, key), "float32")
+        logits = ops.cast(grouped_matmul(query, key, _row_products), "float32")
         capped = logits if cap is None else cap * ops.tanh(logits / cap)
         logits = capped if bias is None else capped + bias
         logits = logits if mask is None else ops.where(mask, logits, MASKED_LOGIT)
@@ -52,7 +52,7 @@ def _run(request):
         query, key, value, bias, scores, capped, output = saved
         scores = backend.not_before(scores, upstream)
         of_value = _shared_matmul(_dropped(scores, scores, rate), upstream, value)
-        slopes = ops.cast(_dropped(_row_products(upstream, value), scores, rate), "float32")
+        slopes = ops.cast(_dropped(grouped_matmul(upstream, value, _row_products), scores, rate), "float32")
         common = ops.sum(ops.cast(upstream, "float32") * ops.cast(output, "float32"), axis=-1, keepdims=True)
         slopes = ops.cast(ops.abs(scores), "float32") * (slopes - common)
         of_bias = None if bias is None else _summed_to(slopes, bias)
@@ -71,14 +71,10 @@ def _run(request):
     return ops.transpose(output, (0, 2, 1, 3)), None
 
 
-def _row_products(heads, shared):
-    """`heads [B, N, T, X]` times the transposes of `shared [B, K, S, X]`, each of which serves N / K heads."""
-    # Not by transposing `shared` first: XLA on a CPU would hold both.
-    batch, num_heads, length, width = ops.shape(heads)
-    num_shared = shared.shape[1]
-    folded = ops.reshape(heads, (batch, num_shared, num_heads // num_shared * length, width))
-    product = ops.einsum("bktx,bksx->bkts", folded, shared)
-    return ops.reshape(product, (batch, num_heads, length, ops.shape(shared)[2]))
+def _row_products(x, y):
+    """`x [B, K, T, X]` times the transpose of `y [B, K, S, X]`."""
+    # Not by transposing `y` first: XLA on a CPU would hold both.
+    return ops.einsum("bktx,bksx->bkts", x, y)
 
 
 def _dropped(x, scores, rate):

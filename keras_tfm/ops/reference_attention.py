@@ -76,15 +76,15 @@ def _softmax_with_sink(logits, sink):
     return exponentials / (ops.sum(exponentials, axis=-1, keepdims=True) + ops.exp(sink - largest))
 
 
-def grouped_matmul(heads, shared):
+def grouped_matmul(heads, shared, multiply=ops.matmul):
     """`heads [B, N, T, X]` times `shared [B, K, X, Y]`: each shared matrix serves N / K heads, and is not repeated."""
     num_heads, num_shared = heads.shape[1], shared.shape[1]
     if num_heads == num_shared:
-        return ops.matmul(heads, shared)
+        return multiply(heads, shared)
     batch, _, length, width = ops.shape(heads)
     folded = ops.reshape(heads, (batch, num_shared, num_heads // num_shared * length, width))
-    product = ops.matmul(folded, shared)
-    return ops.reshape(product, (batch, num_heads, length, ops.shape(shared)[-1]))
+    product = multiply(folded, shared)
+    return ops.reshape(product, (batch, num_heads, length, ops.shape(product)[-1]))
 
 
 REFERENCE = Kernel("reference", lambda request: None, lambda request: attend(request, _dot_logits, _weigh))
