@@ -23,7 +23,7 @@ MEBIBYTE = 2**20
 # tokens and 8 heads took 179 ms against 271.
 BUDGET = (64 if keras.backend.backend() == "jax" else 256) * MEBIBYTE
 BLOCK_BYTES = 32 * MEBIBYTE  # of the scores of a block, where heads are computed together
-HEAD_BYTES = 4 * MEBIBYTE  # and where one after the other
+HEAD_BYTES = (16 if keras.backend.backend() == "tensorflow" else 4) * MEBIBYTE  # and where one after the other
 SMALLEST_BLOCK = 16  # queries
 
 
@@ -56,7 +56,7 @@ def _run(request):
         with_positions(request),
         query=ops.transpose(request.query, (0, 2, 1, 3)),
         key=ops.cast(ops.transpose(request.key, (0, 2, 3, 1)), "float32"),
-        value=ops.cast(ops.transpose(request.value, (0, 2, 1, 3)), "float32"),
+        value=ops.cast(ops.transpose(request.value, (0, 2, 3, 1)), "float32"),
         biases=tuple(bias if callable(bias) else ops.cast(bias, "float32") for bias in request.biases),
         dropout=_placed_dropout(request),
     )
@@ -76,8 +76,7 @@ def _plan(request):
     dtypes, row_bytes = (request.key.dtype, request.value.dtype), _row_bytes(request)
     attend_to_block = functools.partial(_attend, dtypes=dtypes)
     by_rows = functools.partial(_by_rows, mask=request.mask)
-    if keras.backend.backend() == "jax" and _has_separate_heads(request):
-        # XLA multiplies single matrices faster than batches of them on a CPU, above all transposed, as gradients are.
+    if _goes_head_by_head(request):
         if not any(callable(bias) for bias in request.biases):
             size = _block_size(HEAD_BYTES, 4 * request.key.shape[1] * request.query.shape[2] // request.key.shape[2])
             return functools.partial(_by_head, attend=functools.partial(by_rows, attend=attend_to_block, size=size))
@@ -89,6 +88,15 @@ def _plan(request):
         size = row_bytes * request.query.shape[1] // request.query.shape[0]
         return functools.partial(_by_sequence, attend=attend_to_block, bytes_of_one=size)
     return functools.partial(by_rows, attend=attend_to_block, size=_block_size(BLOCK_BYTES, row_bytes))
+
+
+def _goes_head_by_head(request):
+    """Whether single matrices are faster than batches of them: XLA's are on a CPU, above all transposed."""
+    if not _has_separate_heads(request):
+        return False
+    # TensorFlow would build the graph of each head anew in an eager call, and must know how many sequences there are.
+    by_graph = keras.backend.backend() == "tensorflow" and backend.is_traced() and request.query.shape[0] is not None
+    return by_graph or keras.backend.backend() == "jax"
 
 
 def _has_separate_heads(request):
@@ -136,7 +144,7 @@ def _attend(block, dtypes):
     return attend(
         _heads_last(block, dtypes),
         lambda _: ops.cast(_product(query, key), "float32"),
-        lambda weights, _: ops.transpose(_product(weights, value), (0, 2, 1, 3)),
+        lambda weights, _: ops.transpose(_product(weights, ops.swapaxes(value, 2, 3)), (0, 2, 1, 3)),
     )[0]
 
 
@@ -146,13 +154,13 @@ def _attend_to_matrices(block, query, key, value):
     output, _ = attend(
         dataclasses.replace(
             block,
-            value=value,
+            value=ops.transpose(value),
             mask=AttentionMask(explicit=None if mask is None else _as_matrix(mask)),
             biases=tuple(_as_matrix(bias) for bias in block.biases),
             dropout=_as_matrix_dropout(block.dropout),
         ),
         lambda _: ops.cast(backend.product(query, key), "float32"),
-        lambda weights, _: backend.product(_as_matrix(weights), value),
+        lambda weights, _: backend.product(_as_matrix(weights), ops.transpose(value)),
     )
     return output[None, :, None]
 
@@ -180,7 +188,7 @@ def _heads_last(block, dtypes):
         block,
         query=ops.transpose(block.query, (0, 2, 1, 3)),
         key=ops.cast(ops.transpose(block.key, (0, 3, 1, 2)), dtypes[0]),
-        value=ops.cast(ops.transpose(block.value, (0, 2, 1, 3)), dtypes[1]),
+        value=ops.cast(ops.transpose(block.value, (0, 3, 1, 2)), dtypes[1]),
     )
 
 

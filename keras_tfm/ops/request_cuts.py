@@ -1,7 +1,7 @@
 """Requests cut along an axis: pieces of every tensor that has the axis, wherever it lies.
 
 The heads of these requests come first, as products want them: query `[B, N, T, H]`, key `[B, K, H, S]` and value
-`[B, K, S, Hv]`.
+`[B, K, Hv, S]`.
 """
 
 import dataclasses
@@ -26,13 +26,13 @@ def map_tensors(request, change):
     >>> seen = []
     >>> _ = map_tensors(AttentionRequest(heads, heads, heads, mask), lambda x, axes: seen.append(axes))
     >>> seen
-    ['BNTH', 'BKHS', 'BKSH', 'BS']
+    ['BNTH', 'BKHS', 'BKHS', 'BS']
     """
     return dataclasses.replace(
         request,
         query=change(request.query, "BNTH"),
         key=change(request.key, "BKHS"),
-        value=change(request.value, "BKSH"),
+        value=change(request.value, "BKHS"),
         biases=tuple(
             bias if callable(bias) else change(bias, "BNTS"[4 - len(bias.shape) :]) for bias in request.biases
         ),

@@ -69,12 +69,16 @@ def _tensors(part):
 
 
 def compiled(function):
-    """One program on JAX, which otherwise compiles each loop by itself."""
-    if keras.backend.backend() != "jax":
-        return function
-    import jax
+    """One program: JAX would compile each loop by itself, TensorFlow goes head by head in graphs alone."""
+    if keras.backend.backend() == "jax":
+        import jax
 
-    return jax.jit(function)
+        return jax.jit(function)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function, autograph=False)
+    return function
 
 
 def in_blocks(*arguments, **options):
