@@ -2,7 +2,7 @@
 
 import keras
 
-# More would save little of what a causal mask hides, and each is compiled: for a second on JAX, for less on TensorFlow.
+# More would save little of what a causal mask hides, and each is compiled, which takes JAX longer than TensorFlow.
 PANELS = 16 if keras.backend.backend() == "tensorflow" else 8
 
 

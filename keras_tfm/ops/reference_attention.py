@@ -77,7 +77,10 @@ def _softmax_with_sink(logits, sink):
 
 
 def grouped_matmul(heads, shared, multiply=ops.matmul):
-    """`heads [B, N, T, X]` times `shared [B, K, X, Y]`: each shared matrix serves N / K heads, and is not repeated."""
+    """`heads [B, N, T, X]` times `shared [B, K, X, Y]`: each shared matrix serves N / K heads, and is not repeated.
+
+    `multiply` is the product of as many heads; one that turns its second operand takes `shared` turned.
+    """
     num_heads, num_shared = heads.shape[1], shared.shape[1]
     if num_heads == num_shared:
         return multiply(heads, shared)
