@@ -9,6 +9,8 @@ from keras_tfm.backend.cross_entropy_rule import losses_and_normalizers
 
 KERNELS = ()
 
+dropout = None  # `keras_tfm.ops.dropout` chooses by a mask
+
 
 def while_loop(condition, body, loop, maximum_iterations):
     """`loop`, a tree of tensors, after `body` was applied as long as `condition` holds."""
@@ -118,6 +120,11 @@ def vector_jacobian_product(function, inputs, cotangent):
     raise NotImplementedError(f"The backend {keras.backend.backend()!r} has no gradients.")
 
 
+def zeroed(x, keep):
+    """`x` where `keep`, which can be broadcast to it, is True, else zero, whatever `x` is there."""
+    return ops.where(keep, x, ops.zeros((), x.dtype))
+
+
 def as_one_program(function):
     """`function` of integers, as scalars, compiled by itself where a backend would go through memory for each step."""
     return function
@@ -129,14 +136,15 @@ def keep_mask(shape, rate, seed_generator, like):
     return keras.random.uniform(shape, seed=seed_generator) >= rate
 
 
-def linear(x, kernel, bias, num_axes=1, multiply=ops.matmul):
-    """`x [..., *inputs]` times `kernel [*inputs, *outputs]`, plus `bias [*outputs]` if that is not `None`."""
+def linear(x, kernel, bias, num_axes=1, activation=None, multiply=ops.matmul):
+    """`x [..., *inputs]` times `kernel [*inputs, *outputs]`, plus `bias [*outputs]`, activated; both may be `None`."""
     inputs, outputs = kernel.shape[:num_axes], kernel.shape[num_axes:]
     matrix = ops.reshape(kernel, (math.prod(inputs), math.prod(outputs)))
     product = multiply(ops.reshape(x, (-1, math.prod(inputs))), matrix)
     if bias is not None:
         product = ops.add(product, ops.reshape(bias, (-1,)))
-    return ops.reshape(product, (*ops.shape(x)[:-num_axes], *outputs))
+    product = ops.reshape(product, (*ops.shape(x)[:-num_axes], *outputs))
+    return product if activation is None else activation(product)
 
 
 def product(x, matrix):

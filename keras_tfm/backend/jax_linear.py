@@ -13,9 +13,9 @@ from keras_tfm.backend import functional
 product_p = Primitive("product")
 
 
-def linear(x, kernel, bias, num_axes=1):
+def linear(x, kernel, bias, num_axes=1, activation=None):
     """`x [..., *inputs]` times `kernel [*inputs, *outputs]`; see `keras_tfm.backend.functional.linear`."""
-    return functional.linear(x, kernel, bias, num_axes, functools.partial(_product, reads_anew=True))
+    return functional.linear(x, kernel, bias, num_axes, activation, functools.partial(_product, reads_anew=True))
 
 
 def product(x, matrix):

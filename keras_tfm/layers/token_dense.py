@@ -13,7 +13,7 @@ class TokenDense(DirectCalls, keras.layers.Dense):
 
     def call(self, inputs, training=None):
         """Maps `[..., D]` to `[..., units]`."""
-        return _activated(self, linear(inputs, self.kernel, self.bias))
+        return linear(inputs, self.kernel, self.bias, activation=self.activation)
 
     def quantize(self, mode=None, type_check=True, config=None):
         """Quantizes the weights, as Keras' layer does."""
@@ -35,12 +35,8 @@ class TokenEinsumDense(DirectCalls, keras.layers.EinsumDense):
 
     def call(self, inputs, training=None):
         """Maps `[..., *inputs]` to `[..., *outputs]`."""
-        return _activated(self, linear(inputs, self.kernel, self.bias, self.num_input_axes))
+        return linear(inputs, self.kernel, self.bias, self.num_input_axes, self.activation)
 
     def quantize(self, mode=None, type_check=True, config=None):
         """Quantizes the weights, as Keras' layer does."""
         super().quantize(mode, type_check=False, config=config)  # Keras' class refuses subclasses
-
-
-def _activated(layer, outputs):
-    return outputs if layer.activation is None else layer.activation(outputs)

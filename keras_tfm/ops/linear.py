@@ -5,14 +5,15 @@ from keras import ops
 from keras_tfm import backend
 
 
-def linear(x, kernel, bias=None, num_axes=1):
-    """Computes `x · kernel + bias` over the last axes of `x`.
+def linear(x, kernel, bias=None, num_axes=1, activation=None):
+    """Computes `activation(x · kernel + bias)` over the last axes of `x`.
 
     Args:
         x: float `[..., *inputs]`.
         kernel: float `[*inputs, *outputs]`.
         bias: float `[*outputs]`, or `None`.
         num_axes: number of axes of the inputs. Defaults to 1.
+        activation: function of a tensor, or `None`. PyTorch computes `keras.activations.relu` with the product.
 
     Returns:
         float `[..., *outputs]`.
@@ -29,4 +30,4 @@ def linear(x, kernel, bias=None, num_axes=1):
     (2, 5, 4, 3)
     """
     bias = None if bias is None else ops.convert_to_tensor(bias)
-    return backend.linear(x, ops.convert_to_tensor(kernel), bias, num_axes)
+    return backend.linear(x, ops.convert_to_tensor(kernel), bias, num_axes, activation)
