@@ -8,7 +8,7 @@ from typing import Any
 from keras import ops
 
 from keras_tfm import backend
-from keras_tfm.ops.dropout import dropout, keep_mask
+from keras_tfm.ops.dropout import dropout, keep_signs
 from keras_tfm.ops.masks import AttentionMask
 from keras_tfm.ops.placed_dropout import place_dropout
 
@@ -21,32 +21,39 @@ class ScoreDropout:
         apply: function of scores that returns them with some dropped and the others scaled up.
         rate: the rate, if it is known.
         is_seeded: whether no kernel may draw by itself instead, from the backend's global generator.
-        keep_mask: function of `shape` and `like` that draws which scores stay, see `keras_tfm.ops.dropout.keep_mask`;
-            `None` if only `apply` knows.
-        place: function of the shape `(B, N, T, S)` of all scores that returns the `PlacedDropout` of the same mask, for
-            kernels that draw it part by part; `None` where masks are drawn as a whole.
+        seed_generator: what `apply` draws from, by `keras_tfm.ops.dropout`; `None` if only `apply` knows.
     """
 
     apply: Callable
     rate: float | None = None
     is_seeded: bool = True
-    keep_mask: Callable | None = None
-    place: Callable | None = None
+    seed_generator: Any = None
 
     @classmethod
     def of(cls, rate, seed_generator, seed):
         """That of a layer with this rate, generator and `seed` argument; `None` for a rate of 0."""
         if not rate:
             return None
-        draws = {"rate": rate, "seed_generator": seed_generator}
-        is_hashed = rate < 1 and backend.keep_mask is None
-        return cls(
-            functools.partial(dropout, **draws),
-            rate,
-            is_seeded=seed is not None,
-            keep_mask=functools.partial(keep_mask, **draws) if rate < 1 else None,
-            place=functools.partial(place_dropout, **draws) if is_hashed else None,
-        )
+        apply = functools.partial(dropout, rate=rate, seed_generator=seed_generator)
+        return cls(apply, rate, is_seeded=seed is not None, seed_generator=seed_generator)
+
+    @property
+    def has_mask(self):
+        """Whether a kernel can draw the mask by itself."""
+        return self.seed_generator is not None and self.rate < 1
+
+    @property
+    def has_places(self):
+        """Whether a kernel can draw the mask part by part."""
+        return self.has_mask and backend.keep_mask is None
+
+    def keep_signs(self, shape, like):
+        """1 for scores that stay, -1 for others; see `keras_tfm.ops.dropout.keep_signs`."""
+        return keep_signs(shape, self.rate, self.seed_generator, like)
+
+    def place(self, shape):
+        """The `PlacedDropout` of the same mask, of the shape `(B, N, T, S)` of all scores."""
+        return place_dropout(shape, self.rate, self.seed_generator)
 
 
 @dataclasses.dataclass(frozen=True)

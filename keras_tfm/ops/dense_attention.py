@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_tfm import backend
 from keras_tfm.backend.kernel import Kernel
-from keras_tfm.ops.reference_attention import MASKED_LOGIT, grouped_matmul
+from keras_tfm.ops.reference_attention import MASKED_LOGIT, grouped_matmul, softmax
 
 
 def _why_not(request):
@@ -15,7 +15,7 @@ def _why_not(request):
         return "the logits are no dot products, or heads are mixed: that gradient is not written down"
     if request.sink is not None or request.value_bias is not None:
         return "the gradient of sinks and relative values is not written down"
-    if request.dropout is not None and request.dropout.keep_mask is None:
+    if request.dropout is not None and not request.dropout.has_mask:
         return "the dropout is a function, which the gradient cannot draw again"
     if request.has_finite_keys:
         return "keys are in a cache, so that no gradient is taken"
@@ -34,40 +34,41 @@ def _run(request):
     bias = request.bias()
     bias = None if bias is None else ops.reshape(bias, (*[1] * (4 - len(bias.shape)), *ops.shape(bias)))
 
-    def forward(query, key, value, bias, mask, is_kept):
+    def forward(query, key, value, bias, mask, signs):
         logits = ops.cast(grouped_matmul(query, key, _row_products), "float32")
         capped = logits if cap is None else cap * ops.tanh(logits / cap)
         logits = capped if bias is None else capped + bias
-        logits = logits if mask is None else ops.where(mask, logits, MASKED_LOGIT)
-        exponentials = ops.exp(logits - ops.max(logits, axis=-1, keepdims=True))
-        scores = ops.cast(exponentials / ops.sum(exponentials, axis=-1, keepdims=True), value.dtype)
-        weights = scores
+        logits = logits if mask is None else logits + ops.where(mask, 0.0, MASKED_LOGIT)
+        scores = ops.cast(softmax(logits), value.dtype)
         if rate:  # what is dropped gets a sign, so that its mask takes no memory
-            weights = ops.where(is_kept, scores * ops.cast(1 / (1 - rate), scores.dtype), ops.zeros((), scores.dtype))
-            scores = ops.where(is_kept, scores, -scores)
-        output = grouped_matmul(weights, value)
+            scores = scores * ops.cast(signs, scores.dtype)
+        output = grouped_matmul(_kept(scores), value) * ops.cast(scaling, value.dtype)
         return output, (query, key, value, bias, scores, capped if cap else None, output)
 
     def backward(saved, upstream):
         query, key, value, bias, scores, capped, output = saved
         scores = backend.not_before(scores, upstream)
-        of_value = _shared_matmul(_dropped(scores, scores, rate), upstream, value)
-        slopes = ops.cast(_dropped(grouped_matmul(upstream, value, _row_products), scores, rate), "float32")
+        scaled = upstream * ops.cast(scaling, upstream.dtype)
+        of_value = _shared_matmul(_kept(scores), scaled, value)
+        slopes = ops.cast(grouped_matmul(scaled, value, _row_products), "float32")
         common = ops.sum(ops.cast(upstream, "float32") * ops.cast(output, "float32"), axis=-1, keepdims=True)
-        slopes = ops.cast(ops.abs(scores), "float32") * (slopes - common)
+        slopes = ops.cast(_kept(scores), "float32") * slopes - ops.cast(ops.abs(scores), "float32") * common
         of_bias = None if bias is None else _summed_to(slopes, bias)
         slopes = slopes if capped is None else slopes * (1.0 - ops.square(capped / cap))
         slopes = ops.cast(slopes, query.dtype)
         of_query, of_key = grouped_matmul(slopes, key), _shared_matmul(slopes, query, key)
         return of_query, of_key, of_value, of_bias, None, None
 
+    def _kept(scores):
+        return ops.relu(scores) if rate else scores
+
     query, key, value = (ops.transpose(x, (0, 2, 1, 3)) for x in (request.query, request.key, request.value))
-    is_kept = None
+    scaling, signs = 1 / (1 - rate), None
     if rate:
         shape = (ops.shape(query)[0], query.shape[1], request.query_length, request.key_length)
-        is_kept = request.dropout.keep_mask(shape, like=query)
+        signs = request.dropout.keep_signs(shape, like=query)
     query = query * ops.cast(request.scale, query.dtype)
-    output = backend.custom_gradient(forward, backward)(query, key, value, bias, mask, is_kept)
+    output = backend.custom_gradient(forward, backward)(query, key, value, bias, mask, signs)
     return ops.transpose(output, (0, 2, 1, 3)), None
 
 
@@ -75,13 +76,6 @@ def _row_products(x, y):
     """`x [B, K, T, X]` times the transpose of `y [B, K, S, X]`."""
     # Not by transposing `y` first: XLA on a CPU would hold both.
     return ops.einsum("bktx,bksx->bkts", x, y)
-
-
-def _dropped(x, scores, rate):
-    """`x` where scores are positive, scaled up; zero where a negative sign says that they were dropped."""
-    if not rate:
-        return x
-    return ops.where(scores > 0, x * ops.cast(1 / (1 - rate), x.dtype), ops.zeros((), x.dtype))
 
 
 def _shared_matmul(scores, heads, like):

@@ -1,4 +1,4 @@
-"""Dropout whose mask costs next to nothing: a hash that compilers fuse, or few draws of the generator."""
+"""Dropout whose mask costs next to nothing: a hash that compilers fuse, or few draws of a generator."""
 
 from keras import ops
 
@@ -34,6 +34,8 @@ def dropout(x, rate, seed_generator):
     """
     if rate == 1:
         return ops.zeros_like(x)
+    if backend.dropout is not None:
+        return backend.dropout(ops.convert_to_tensor(x), rate, seed_generator)
     is_kept = keep_mask(ops.shape(x), rate, seed_generator, x)
     return ops.where(is_kept, x * ops.cast(1 / (1 - rate), x.dtype), ops.zeros((), x.dtype))
 
@@ -54,8 +56,8 @@ def keep_mask(shape, rate, seed_generator, like):
     Numerics:
         On JAX and TensorFlow an element's fate is a hash of the generator's seed, the number of the draw and the
         element's place, exact to 2 ** -32: devices that hold parts of the elements draw their parts of one mask, and a
-        recomputation with the same state draws the same. PyTorch fuses no hash: there four elements share a word of its
-        generator, exact to 2 ** -17.
+        recomputation with the same state draws the same. PyTorch fuses no hash: there, on a CPU, four elements share a
+        word of numpy's generator, exact to 2 ** -17.
 
     Example:
 
@@ -66,18 +68,38 @@ def keep_mask(shape, rate, seed_generator, like):
     """
     if backend.keep_mask is not None:
         return backend.keep_mask(shape, rate, seed_generator, like)
+    return _draw(_draw_mask, shape, rate, seed_generator)
+
+
+def keep_signs(shape, rate, seed_generator, like):
+    """`keep_mask` as numbers: float32 `[*shape]`, 1 for what stays and -1 for what is dropped."""
+    if backend.keep_mask is not None:
+        return _signs(backend.keep_mask(shape, rate, seed_generator, like))
+    return _draw(_draw_signs, shape, rate, seed_generator)
+
+
+def _draw(function, shape, rate, seed_generator):
     seed, draw = ops.unstack(ops.cast(seed_generator.next(), "int32"))
     *leading, size = shape
     rows = 1
     for length in leading:
         rows = rows * length
     is_small = all(isinstance(length, int) for length in shape) and rows * size < _SMALLEST_PROGRAM
-    draw_mask = _draw_mask if is_small else backend.as_one_program(_draw_mask)
-    return ops.reshape(draw_mask(seed, draw, rows, size, smallest_kept(rate)), shape)
+    function = function if is_small else backend.as_one_program(function)
+    return ops.reshape(function(seed, draw, rows, size, smallest_kept(rate)), shape)
 
 
 def _draw_mask(seed, draw, rows, size, bound):
     return mask_bits_at(row_keys(seed, rows), draw, ops.arange(size, dtype="int32")) >= bound
+
+
+def _draw_signs(*numbers):
+    return _signs(_draw_mask(*numbers))
+
+
+def _signs(is_kept):
+    one = ops.ones((), "float32")
+    return ops.where(is_kept, one, -one)
 
 
 def smallest_kept(rate):

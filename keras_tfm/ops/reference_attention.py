@@ -43,7 +43,7 @@ def _scores(request, mask, dot_logits):
         logits = ops.cast(request.mixing.mix_logits(logits), "float32")
     if mask is not None:
         logits = ops.where(mask, logits, ops.cast(MASKED_LOGIT, "float32"))
-    scores = _softmax(logits) if request.sink is None else _softmax_with_sink(logits, request.sink)
+    scores = softmax(logits) if request.sink is None else _softmax_with_sink(logits, request.sink)
     if request.mixing is None:
         return scores
     mixed = ops.cast(request.mixing.mix_scores(_visible(scores, mask)), "float32")
@@ -64,7 +64,8 @@ def _weigh(weights, value):
     return ops.transpose(grouped_matmul(weights, ops.transpose(value, (0, 2, 1, 3))), (0, 2, 1, 3))
 
 
-def _softmax(logits):
+def softmax(logits):
+    """Of the last axis."""
     # Keras warns of a softmax over one element, as if a sigmoid had been meant; one key is no mistake here.
     return ops.exp(logits - logits) if logits.shape[-1] == 1 else ops.softmax(logits, axis=-1)
 
