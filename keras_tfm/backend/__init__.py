@@ -6,12 +6,13 @@ smallest and the largest value of a tensor where that is free of charge. `scan` 
 once, for calls in what `is_traced`; `rematerialize` has a function computed again for its gradient, `map_blocks` one
 of blocks of tensors, block by block. `custom_gradient` gives a function the gradient that is written for it;
 `vector_jacobian_product` is a gradient at once, of inputs, not of weights.
-`keep_mask` draws masks of dropout, or is `None` where a hash costs less; `as_one_program` compiles what computes such a
-hash. `not_before` puts what a gradient computes again after what it is computed for. `linear` is a product of matrices
-with weights, `product` and `transposed_product` of any two; `linear_cross_entropy` is the loss of one, a chunk of
-tokens at a time; `may_call_directly` says where a layer may do without Keras' own call. A backend's own file has what
-it does in a way of its own, `functional` the rest. They are loaded at first use, because `selection` in this room
-chooses the backend and has to run before Keras is imported.
+`keep_mask` draws masks of dropout, or is `None` where a hash costs less; `as_one_program` compiles what computes such
+a hash; `dropout` applies a mask, or is `None` where choosing by one is as good as any way; `zeroed` puts zeros where
+nothing must be seen. `not_before` puts what a gradient computes again after what it is computed for. `linear` is a
+product of matrices with weights, `product` and `transposed_product` of any two; `linear_cross_entropy` is the loss of
+one, a chunk of tokens at a time; `may_call_directly` says where a layer may do without Keras' own call. A backend's
+own file has what it does in a way of its own, `functional` the rest. They are loaded at first use, because
+`selection` in this room chooses the backend and has to run before Keras is imported.
 """
 
 import importlib
@@ -21,6 +22,7 @@ __all__ = [
     "as_one_program",
     "compile_loop",
     "custom_gradient",
+    "dropout",
     "is_traced",
     "keep_mask",
     "linear",
@@ -37,6 +39,7 @@ __all__ = [
     "while_loop",
     "write_rows",
     "write_slice",
+    "zeroed",
 ]
 
 _OF_THEIR_OWN = ("jax", "tensorflow", "torch")

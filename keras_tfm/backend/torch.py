@@ -7,11 +7,13 @@ from torch.utils.checkpoint import checkpoint
 
 from keras_tfm.backend import functional
 from keras_tfm.backend.kernel import Kernel, why_not_fused
+from keras_tfm.backend.torch_attention import TORCH_DROPOUT
 from keras_tfm.backend.torch_cross_entropy import linear_cross_entropy
 from keras_tfm.backend.torch_linear import linear
-from keras_tfm.backend.torch_random import keep_mask
+from keras_tfm.backend.torch_random import dropout, keep_mask
 from keras_tfm.backend.torch_recording import Recordings, active_recordings, is_recording
 from keras_tfm.backend.torch_rematerialization import rematerialize
+from keras_tfm.backend.torch_zeroing import zeroed
 
 
 def _why_not_sdpa(request):
@@ -54,6 +56,7 @@ __all__ = [
     "KERNELS",
     "compile_loop",
     "custom_gradient",
+    "dropout",
     "keep_mask",
     "linear",
     "linear_cross_entropy",
@@ -65,9 +68,10 @@ __all__ = [
     "while_loop",
     "write_rows",
     "write_slice",
+    "zeroed",
 ]
 
-KERNELS = (Kernel("torch_sdpa", _why_not_sdpa, _run_sdpa),)
+KERNELS = (Kernel("torch_sdpa", _why_not_sdpa, _run_sdpa), TORCH_DROPOUT)
 
 
 def compile_loop(function, variables):

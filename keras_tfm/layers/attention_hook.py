@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_tfm import backend
+
 
 def overrides_attention(layer):
     """Whether the layer's class has a `_compute_attention` of its own, the hook that Keras documents."""
@@ -48,4 +50,4 @@ def attend_by_hook(layer, axes, inputs, heads, mask, bias, training, return_scor
     rows = mask.live_rows(*lengths)
     if rows is None:
         return output, scores
-    return ops.where(ops.transpose(rows, (0, 2, 1))[..., None], output, ops.zeros((), output.dtype)), scores
+    return backend.zeroed(output, ops.transpose(rows, (0, 2, 1))[..., None]), scores

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_tfm import backend
 from keras_tfm.layers.token_positions import at_slots
 from keras_tfm.ops.kv_cache import count_from, is_vector, write_positions
 
@@ -125,7 +126,7 @@ def without_padding(x, padding):
         return x
     for _ in range(len(x.shape) - len(padding.shape)):
         padding = ops.expand_dims(padding, -1)
-    return ops.where(padding, x, ops.zeros((), x.dtype))
+    return backend.zeroed(x, padding)
 
 
 def new_tokens_without_padding(key, value, padding, cache, index, slots):

@@ -80,7 +80,7 @@ class CharacterEmbedding(keras.layers.Layer):
         self._check_ids(inputs)
         real = ops.expand_dims(ops.not_equal(inputs, 0), -1)
         x = self.character_dropout(self.characters(inputs), training=training)
-        x = ops.where(real, x, ops.zeros((), x.dtype))
+        x = backend.zeroed(x, real)
         # One product over the neighbours side by side: a convolution, in the form that every backend multiplies
         # fastest.
         before = (self.kernel_size - 1) // 2
@@ -88,7 +88,7 @@ class CharacterEmbedding(keras.layers.Layer):
         length = ops.shape(inputs)[2]
         neighbours = ops.concatenate([padded[:, :, i : i + length] for i in range(self.kernel_size)], axis=-1)
         filtered = ops.relu(self.filters(neighbours))
-        return ops.max(ops.where(real, filtered, ops.zeros((), filtered.dtype)), axis=2)
+        return ops.max(backend.zeroed(filtered, real), axis=2)
 
     def _check_ids(self, ids):
         span = backend.value_range(ids)

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_tfm import backend
+
 
 @keras.saving.register_keras_serializable(package="keras_tfm")
 class MaskedMean(keras.layers.Layer):
@@ -37,7 +39,7 @@ class MaskedMean(keras.layers.Layer):
         if mask is None:
             return ops.mean(inputs, axis=1)
         mask = ops.expand_dims(mask, -1)
-        real = ops.where(mask, inputs, ops.zeros((), inputs.dtype))  # 0 · NaN would be NaN
+        real = backend.zeroed(inputs, mask)  # 0 · NaN would be NaN
         return ops.sum(real, axis=1) / ops.maximum(ops.sum(ops.cast(mask, inputs.dtype), axis=1), 1)
 
     def compute_mask(self, inputs, mask=None):

@@ -124,9 +124,9 @@ def serve_request(request):
     output, scores = kernel.run(_without_what_nobody_sees(request, rows))
     if rows is None:
         return output, scores
-    output = ops.where(_by_token(rows), output, ops.zeros((), output.dtype))
+    output = backend.zeroed(output, _by_token(rows))
     if scores is not None:
-        scores = ops.where(ops.expand_dims(rows, -1), scores, ops.zeros((), scores.dtype))
+        scores = backend.zeroed(scores, ops.expand_dims(rows, -1))
     return output, scores
 
 
@@ -237,11 +237,11 @@ def _without_what_nobody_sees(request, rows):
     query, key, value = request.query, request.key, request.value
     if keys is not None:
         keys = keys[:, :, None, None]
-        key, value = (ops.where(keys, x, ops.zeros((), x.dtype)) for x in (key, value))
+        key, value = (backend.zeroed(x, keys) for x in (key, value))
     if rows is not None and request.mixing is not None:
         rows = ops.any(rows, axis=1, keepdims=True)  # a head that sees nothing still has logits that others mix in
     if rows is not None:
-        query = ops.where(_by_token(rows), query, ops.zeros((), query.dtype))
+        query = backend.zeroed(query, _by_token(rows))
     return dataclasses.replace(request, query=query, key=key, value=value)
 
 
