@@ -38,28 +38,29 @@ def _run(request):
         logits = ops.cast(grouped_matmul(query, key, _row_products), "float32")
         capped = logits if cap is None else cap * ops.tanh(logits / cap)
         logits = capped if bias is None else capped + bias
-        logits = logits if mask is None else logits + ops.where(mask, 0.0, MASKED_LOGIT)
+        logits = logits if mask is None else logits + _added(mask)
         scores = ops.cast(softmax(logits), value.dtype)
         if rate:  # what is dropped gets a sign, so that its mask takes no memory
             scores = scores * ops.cast(signs, scores.dtype)
-        output = grouped_matmul(_kept(scores), value) * ops.cast(scaling, value.dtype)
+        output = grouped_matmul(kept(scores), value) * ops.cast(scaling, value.dtype)
         return output, (query, key, value, bias, scores, capped if cap else None, output)
 
     def backward(saved, upstream):
         query, key, value, bias, scores, capped, output = saved
         scores = backend.not_before(scores, upstream)
         scaled = upstream * ops.cast(scaling, upstream.dtype)
-        of_value = _shared_matmul(_kept(scores), scaled, value)
+        of_value = _shared_matmul(kept(scores), scaled, value)
         slopes = ops.cast(grouped_matmul(scaled, value, _row_products), "float32")
         common = ops.sum(ops.cast(upstream, "float32") * ops.cast(output, "float32"), axis=-1, keepdims=True)
-        slopes = ops.cast(_kept(scores), "float32") * slopes - ops.cast(ops.abs(scores), "float32") * common
+        scores = ops.cast(scores, "float32")
+        slopes = kept(scores) * slopes - ops.abs(scores) * common if rate else scores * (slopes - common)
         of_bias = None if bias is None else _summed_to(slopes, bias)
         slopes = slopes if capped is None else slopes * (1.0 - ops.square(capped / cap))
         slopes = ops.cast(slopes, query.dtype)
         of_query, of_key = grouped_matmul(slopes, key), _shared_matmul(slopes, query, key)
         return of_query, of_key, of_value, of_bias, None, None
 
-    def _kept(scores):
+    def kept(scores):
         return ops.relu(scores) if rate else scores
 
     query, key, value = (ops.transpose(x, (0, 2, 1, 3)) for x in (request.query, request.key, request.value))
@@ -70,6 +71,11 @@ def _run(request):
     query = query * ops.cast(request.scale, query.dtype)
     output = backend.custom_gradient(forward, backward)(query, key, value, bias, mask, signs)
     return ops.transpose(output, (0, 2, 1, 3)), None
+
+
+def _added(mask):
+    """What masks logits where it is added to them: smaller than they are, it is chosen sooner."""
+    return ops.where(mask, ops.zeros((), "float32"), ops.cast(MASKED_LOGIT, "float32"))
 
 
 def _row_products(x, y):
