@@ -5,7 +5,7 @@
 Value and gradients of features and kernel: 4,096 tokens of width 512, float32. Dense is what the backend offers: a
 product and Keras' sparse cross-entropy on JAX and TensorFlow (with XLA, as `fit` compiles it, and without),
 `torch.nn.functional.cross_entropy` on PyTorch. Each contestant's peak memory is measured in a process of its own,
-above what the process held before the call and beyond the gradients themselves; `--write` puts the table into
+above what the process held after a small call and beyond the gradients themselves; `--write` puts the table into
 benchmarks/results.
 """
 
@@ -115,7 +115,8 @@ def peak_memory(setting, num_classes, name):
 
 
 def print_peak(setting, num_classes, name):
-    """For `peak_memory`: prints how far the peak of two calls is above what the process held before them."""
+    """For `peak_memory`: prints how far the peak of two calls is above what the process held after a small one."""
+    make_step(*contestants()[name], setting.arrays(16))()  # loads what the backend compiles with
     step = make_step(*contestants()[name], setting.arrays(num_classes))
 
     def twice():

@@ -4,6 +4,8 @@ import tensorflow as tf
 
 from keras_tfm.backend.cross_entropy_rule import capped
 
+_BLOCK = 1 << 22  # elements of a product that is added to the gradient of the kernel: 16 MiB
+
 
 @tf.autograph.experimental.do_not_convert
 def linear_cross_entropy(features, kernel, bias, targets, weights, rule):
@@ -38,7 +40,7 @@ def _run(features, kernel, weights, bias=None, *, targets, rule, has_gradients):
     scale = _scale(weights, features.dtype)
     steps = tf.range(size)
 
-    def body(start, losses, *gradients):
+    def body(start, losses, gradients):
         places = start + steps
         rows = tf.gather(order, tf.minimum(places, num_tokens - 1))
         x, y, w = (tf.gather(each, rows) for each in (features, targets, weights))
@@ -51,16 +53,44 @@ def _run(features, kernel, weights, bias=None, *, targets, rule, has_gradients):
         losses = tf.tensor_scatter_nd_add(losses, rows[:, None], tf.where(w == 0, 0.0, chunk_losses))
         if has_gradients:
             gradients = _add_gradients(gradients, x, w, rows, slopes, weight, scale, rule)
-        return start + size, losses, *gradients
+        return start + size, losses, gradients
 
-    carry = (tf.constant(0), tf.zeros_like(weights))
-    if has_gradients:
-        carry += tuple(tf.zeros(tf.shape(x), "float32") for x in ([features, kernel] + [bias] * (bias is not None)))
-    invariants = tuple(x.shape for x in carry)
-    _, losses, *gradients = tf.while_loop(
-        lambda start, *_: start < count, body, carry, shape_invariants=invariants, parallel_iterations=1
+    gradients = _no_gradients(features, kernel, bias, rule) if has_gradients else ()
+    carry = (tf.constant(0), tf.zeros_like(weights), gradients)
+    _, losses, gradients = tf.while_loop(
+        lambda start, *_: start < count,
+        body,
+        carry,
+        shape_invariants=tf.nest.map_structure(lambda x: x.shape, carry),
+        parallel_iterations=1,
     )
-    return tf.reduce_sum(losses * weights), [*gradients[:2], losses, *gradients[2:]]
+    total = tf.reduce_sum(losses * weights)
+    if not has_gradients:
+        return total, []
+    of_features, of_blocks, of_bias = gradients
+    return total, [of_features, tf.concat(of_blocks, _axis_of_classes(rule)), losses, *of_bias]
+
+
+def _no_gradients(features, kernel, bias, rule):
+    """Zeros: of the features; of the kernel, block by block of its classes; of the bias, if there is one."""
+    of_bias = [] if bias is None else [tf.zeros(tf.shape(bias), "float32")]
+    of_blocks = []
+    for block in _blocks(kernel, rule):
+        shape = list(kernel.shape)
+        shape[_axis_of_classes(rule)] = block.stop - block.start
+        of_blocks.append(tf.zeros(shape, "float32"))
+    return tf.zeros(tf.shape(features), "float32"), of_blocks, of_bias
+
+
+def _axis_of_classes(rule):
+    return 0 if rule.is_tied else 1
+
+
+def _blocks(kernel, rule):
+    """Slices of the classes, whose parts of the kernel have `_BLOCK` elements at most."""
+    num_classes = kernel.shape[_axis_of_classes(rule)]
+    size = max(1, _BLOCK * num_classes // max(1, kernel.shape.num_elements()))
+    return [slice(start, min(start + size, num_classes)) for start in range(0, num_classes, size)]
 
 
 def _losses_and_slopes(logits, targets, rule):
@@ -79,18 +109,24 @@ def _losses_and_slopes(logits, targets, rule):
 
 
 def _add_gradients(gradients, features, weights, rows, slopes, weight, scale, rule):
-    of_features, of_kernel, *of_bias = gradients
+    of_features, of_blocks, of_bias = gradients
     weights = weights[:, None]
     of_bias = [x + tf.matmul(weights, slopes, transpose_a=True)[0] for x in of_bias]
     slopes = tf.cast(slopes, features.dtype)
     of_chunk = weights * tf.cast(tf.matmul(slopes, weight, transpose_b=not rule.is_tied), "float32")
     of_features = tf.tensor_scatter_nd_add(of_features, rows[:, None], of_chunk)
     weighted = tf.cast((weights / scale) * tf.cast(features, "float32"), features.dtype)
-    factors = (slopes, weighted) if rule.is_tied else (weighted, slopes)
-    product = tf.matmul(*factors, transpose_a=True)
-    if features.dtype.size <= 2:
-        product = scale * tf.cast(product, "float32")
-    return of_features, of_kernel + product, *of_bias
+    sums = []
+    for of_block, block in zip(of_blocks, _blocks(weight, rule), strict=True):
+        # One after the other: a graph would make all products before it adds the first.
+        with tf.control_dependencies(sums[-1:]):
+            part = tf.identity(slopes)[:, block]
+        factors = (part, weighted) if rule.is_tied else (weighted, part)
+        product = tf.matmul(*factors, transpose_a=True)
+        if features.dtype.size <= 2:
+            product = scale * tf.cast(product, "float32")
+        sums.append(of_block + product)
+    return of_features, sums, of_bias
 
 
 def _scale(weights, dtype):

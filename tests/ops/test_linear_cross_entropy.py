@@ -105,6 +105,20 @@ def test_value_and_gradients_equal_float64(name, compiled, chunk_size):
     assert_close(received, (3 * value, {name: 3 * gradient for name, gradient in gradients.items()}))
 
 
+BLOCKS = {"jax": 4, "tensorflow": 4 * D, "torch": 4}  # classes, or elements of the kernel
+
+
+@pytest.mark.skipif(BACKEND not in BLOCKS, reason="it has no gradients")
+@pytest.mark.parametrize("name", ["both, tied", "smoothing"])
+@pytest.mark.parametrize("compiled", MODES)
+def test_the_classes_may_be_cut_into_blocks(name, compiled, monkeypatch):
+    monkeypatch.setattr(f"keras_tfm.backend.{BACKEND}_cross_entropy._BLOCK", BLOCKS[BACKEND])
+    options = OPTIONS[name]
+    arrays, targets = example(3, options.get("tied", False))
+    function = functools.partial(loss_of, targets=ops.convert_to_tensor(targets), chunk_size=5, **options)
+    assert_close(value_and_gradients(function, arrays, compiled=compiled), oracle(arrays, targets, **options))
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_it_equals_the_dense_loss(smoothing):
     arrays, targets = example(2)
