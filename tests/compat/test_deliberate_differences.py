@@ -81,7 +81,7 @@ def test_the_fused_kernel_serves_inference_though_dropout_is_configured():
         plain = attention()
         plain(x, x)
         layer(x, x, training=True)
-    assert used == [used[1], used[1], "reference"]
+    assert used == [used[1], used[1], "torch_dropout"]
 
 
 def test_causal_queries_that_are_fewer_than_the_keys_are_the_last_of_them():
