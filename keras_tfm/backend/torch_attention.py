@@ -9,6 +9,7 @@ import torch
 
 from keras_tfm.backend.kernel import Kernel, why_not_fused
 from keras_tfm.backend.torch_random import draw_words, signs_of
+from keras_tfm.backend.torch_recording import is_eager
 
 _CHUNK = 1 << 19  # scores: 2 MiB
 _MASKED_LOGIT = -1e30  # finite: a row that sees nothing has a finite softmax
@@ -20,7 +21,7 @@ def _why_not(request):
         return "it is for dropout whose rate and seed are known"
     if request.query.device.type != "cpu" or request.query.dtype != torch.float32:
         return "it is for float32 on a CPU"
-    if torch.compiler.is_compiling() or torch._C._functorch.maybe_current_level() is not None:
+    if not is_eager():
         return "it changes tensors in place, which a compiler or a transformation cannot follow"
     return why_not_fused(dataclasses.replace(request, dropout=None))
 

@@ -9,7 +9,7 @@ import torch
 
 from keras_tfm.backend import functional
 from keras_tfm.backend.torch_packing import can_pack
-from keras_tfm.backend.torch_recording import is_recording
+from keras_tfm.backend.torch_recording import is_eager, is_recording
 
 _SMALLEST = 1 << 22  # multiplications; below, the call costs more than it saves
 _SMALL_RESULT = 1 << 16  # elements
@@ -43,11 +43,7 @@ def _multiply(a, b, bias):
 def _takes_onednn(a, b):
     if a.shape[0] * a.shape[1] * b.shape[1] < _SMALLEST or not (serves_onednn(a) and serves_onednn(b)):
         return False
-    return not (is_recording() or torch.compiler.is_compiling() or _is_transformed())
-
-
-def _is_transformed():
-    return torch._C._functorch.maybe_current_level() is not None
+    return is_eager()
 
 
 class _Product(torch.autograd.Function):

@@ -17,6 +17,12 @@ from keras_tfm.backend.torch_packing import pack_products
 _IS_RECORDING = contextvars.ContextVar("keras_tfm_is_recording", default=False)
 
 
+def is_eager():
+    """Whether operations run at once: nothing compiles, records or transforms them."""
+    is_transformed = torch._C._functorch.maybe_current_level() is not None
+    return not (is_transformed or is_recording() or torch.compiler.is_compiling())
+
+
 def is_recording():
     """Whether tensors stand for those of later calls, so that none may be read."""
     return _IS_RECORDING.get()

@@ -3,7 +3,7 @@
 import torch
 
 from keras_tfm.backend import functional
-from keras_tfm.backend.torch_recording import is_recording
+from keras_tfm.backend.torch_recording import is_eager
 
 _SMALLEST = 1 << 14  # elements; below, the calls cost more than they save
 _INTEGERS = {torch.float16: torch.int16, torch.bfloat16: torch.int16, torch.float32: torch.int32}
@@ -18,9 +18,7 @@ def zeroed(x, keep):
 
 def can_zero_by_bits(x):
     """Whether `zeroed_by_bits` serves `x`, and is worth it: of floats, on a CPU, watched by nobody, and not small."""
-    if torch.compiler.is_compiling() or is_recording() or torch._C._functorch.maybe_current_level() is not None:
-        return False
-    return x.device.type == "cpu" and x.dtype in _INTEGERS and x.numel() >= _SMALLEST
+    return is_eager() and x.device.type == "cpu" and x.dtype in _INTEGERS and x.numel() >= _SMALLEST
 
 
 def zeroed_by_bits(x, bits, factor=1.0):
