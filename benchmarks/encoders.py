@@ -5,7 +5,7 @@ import warnings
 import keras
 import numpy as np
 
-from benchmarks import contest, steps
+from benchmarks import contest, products, steps
 from keras_tfm import layers
 
 SETTING = steps.Setting(6, 256, 1024, 8, batch_size=16, length=128)  # a training step is 63 GFLOP
@@ -23,6 +23,7 @@ def batch(setting):
 def contestants(setting, dropout, nested=False):
     """Steps by name, of those that are installed; with PyTorch's nested tensors if `nested`."""
     makers = {"keras_tfm": ours, "keras_hub": keras_hub, "keras.layers": keras_layers}
+    makers["products alone"] = lambda setting, dropout: products.steps_of(products.of_encoder(setting))
     if keras.backend.backend() == "torch":
         makers |= {"torch.nn": torch_nn, **({"torch.nn, nested": torch_nn_nested} if nested else {})}
         makers["x-transformers"] = x_transformers

@@ -8,10 +8,12 @@
 - `translation-base`: 6 + 6 blocks, width 512, feed-forward 2,048, 16 pairs, 32,000 words.
 - `gpt`: 12 blocks, width 768, feed-forward 3,072, 128 tokens, 8,000 words.
 
-After each table of training steps stands what memory a step takes from the system anew: its pages cost time.
-All with Adam. A training step is `train_on_batch`, a prediction `predict_on_batch` of the same model, with the dropout
-configured. On TensorFlow with only a CPU Keras compiles by XLA where it is told to, by `--jit-compile`. On PyTorch
-`torch.nn`, x-transformers and Hugging Face take part, with `torch.optim.Adam`. What is not installed is left out.
+The encoder's tables have the products of its matrices alone, each as the backend multiplies it: what is left when all
+else costs nothing. After each table of training steps stands what memory a step takes from the system anew: its pages
+cost time. All with Adam. A training step is `train_on_batch`, a prediction `predict_on_batch` of the same model, with
+the dropout configured. On TensorFlow with only a CPU Keras compiles by XLA where it is told to, by `--jit-compile`. On
+PyTorch `torch.nn`, x-transformers and Hugging Face take part, with `torch.optim.Adam`. What is not installed is left
+out.
 """
 
 import argparse
