@@ -81,9 +81,10 @@ def _stack(columns):
 
 
 def _pick(tensor, shape, places):
-    """The elements along the first axis, each of a known shape."""
-    begins = [[i] + [0] * len(shape) for i in places]
-    return [tf.reshape(tf.slice(tensor, begin, [1, *shape]), shape) for begin in begins]
+    """The elements along the first axis, each of a known shape: one operation a place."""
+    spec = {"element_shape": _shape(shape), "element_dtype": tensor.dtype}
+    elements = _ops.TensorListFromTensor(tensor=tensor, element_shape=spec["element_shape"])
+    return [_ops.TensorListGetItem(input_handle=elements, index=i, **spec) for i in places]
 
 
 def _places(tensor, length):
