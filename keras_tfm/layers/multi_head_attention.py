@@ -292,6 +292,7 @@ class MultiHeadAttention(DirectCalls, keras.layers.MultiHeadAttention):
             pattern=self.attention_pattern,
             query_positions=places.queries,
             key_positions=places.keys,
+            has_finite_padding=cache is None,  # what is projected has zeros there
         )
         known = known_of_keys(cache, places.slots)
         heads, scores = self._attend(

@@ -27,6 +27,7 @@ class AttentionMask:
         query_positions: int `[T]` or `[B, T]`; take the place of `query_offset`.
         key_positions: int `[S]` or `[B, S]`.
         all_of, any_of: tuples of masks, what `&` and `|` make.
+        has_finite_padding: whether keys and values are known to be finite at `key_padding`, so that none are zeroed.
 
     Example:
 
@@ -53,6 +54,7 @@ class AttentionMask:
     key_positions: Any = None
     all_of: tuple = ()
     any_of: tuple = ()
+    has_finite_padding: bool = False
 
     def __and__(self, other):
         return AttentionMask(all_of=(self, other))
@@ -91,9 +93,9 @@ class AttentionMask:
         return rows if self.query_padding is None else conjunction([rows, self.query_padding[:, None, :]])
 
     def live_keys(self, query_length, key_length):
-        """bool `[B or 1, S]`, False at keys that no query may attend to; `None` where every key may be seen."""
+        """bool `[B or 1, S]`, False at keys that no query may attend to; `None` where all may be seen, or read."""
         if self.is_only("is_causal", "window", "key_padding", "query_padding", "prefix_length"):
-            return self.key_padding
+            return None if self.has_finite_padding else self.key_padding
         mask = self._with_rows(query_length, key_length)
         return None if mask is None else ops.any(mask, axis=(1, 2))
 

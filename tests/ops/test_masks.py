@@ -1,5 +1,6 @@
 """AttentionMask: ingredients, what `&` and `|` make of them, and who is left with nothing."""
 
+import keras
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,6 +48,15 @@ def test_rows_and_keys_in_use(first, second, either, seed):
     keys = mask.live_keys(T, S)
     if keys is not None:
         np.testing.assert_array_equal(np.broadcast_to(to_numpy(keys), (SIZES.batch, S)), dense.any((1, 2)))
+
+
+def test_padding_that_is_finite_has_nothing_to_be_zeroed_but_what_other_masks_hide():
+    padding = keras.ops.convert_to_tensor(np.arange(S)[None] < [[S], [1]])
+    given = {"key_padding": padding, "has_finite_padding": True}
+    assert ops.AttentionMask(is_causal=True, **given).live_keys(T, S) is None
+    segments = tuple(keras.ops.zeros((2, size), "int32") for size in (T, S))
+    keys = ops.AttentionMask(segments=segments, **given).live_keys(T, S)
+    np.testing.assert_array_equal(to_numpy(keys), to_numpy(padding))
 
 
 def test_nothing_given_allows_all():
