@@ -4,6 +4,7 @@ import functools
 
 import tensorflow as tf
 
+from keras_tfm.backend import functional
 from keras_tfm.backend.tensorflow_blocks import map_blocks
 from keras_tfm.backend.tensorflow_cross_entropy import linear_cross_entropy
 from keras_tfm.backend.tensorflow_rematerialization import rematerialize
@@ -17,10 +18,12 @@ __all__ = [
     "keep_mask",
     "linear_cross_entropy",
     "map_blocks",
+    "multiply_no_nan",
     "rematerialize",
     "scan",
     "value_range",
     "vector_jacobian_product",
+    "zeroed",
 ]
 
 keep_mask = None  # a hash, which XLA fuses into its use
@@ -70,6 +73,27 @@ def custom_gradient(forward, backward):
         return function(*given)
 
     return run
+
+
+def zeroed(x, keep):
+    """`x` where `keep`, else zero; see `functional.zeroed`."""
+    if not tf.is_tensor(x) or not x.dtype.is_floating:
+        return functional.zeroed(x, keep)
+    return multiply_no_nan(x, keep)
+
+
+def multiply_no_nan(x, factors):
+    """`x` times `factors`, and zero where they are, whatever `x` is there; they get no gradient.
+
+    Where XLA does not compile, this is one pass by vectors; a choice goes element by element.
+    """
+    factors = tf.cast(factors, x.dtype)
+
+    @tf.custom_gradient
+    def product(x):
+        return tf.math.multiply_no_nan(x, factors), product
+
+    return product(x)
 
 
 def vector_jacobian_product(function, inputs, cotangent):

@@ -8,7 +8,7 @@ from typing import Any
 from keras import ops
 
 from keras_tfm import backend
-from keras_tfm.ops.dropout import dropout, keep_signs
+from keras_tfm.ops.dropout import dropout, keep_factors, keep_signs
 from keras_tfm.ops.masks import AttentionMask
 from keras_tfm.ops.placed_dropout import place_dropout
 
@@ -50,6 +50,10 @@ class ScoreDropout:
     def keep_signs(self, shape, like):
         """1 for scores that stay, -1 for others; see `keras_tfm.ops.dropout.keep_signs`."""
         return keep_signs(shape, self.rate, self.seed_generator, like)
+
+    def keep_factors(self, shape, like):
+        """What to multiply scores by; see `keras_tfm.ops.dropout.keep_factors`."""
+        return keep_factors(shape, self.rate, self.seed_generator, like)
 
     def place(self, shape):
         """The `PlacedDropout` of the same mask, of the shape `(B, N, T, S)` of all scores."""

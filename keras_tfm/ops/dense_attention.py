@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_tfm import backend
 from keras_tfm.backend.kernel import Kernel
+from keras_tfm.ops.held_scores import drop_of
 from keras_tfm.ops.reference_attention import MASKED_LOGIT, grouped_matmul, softmax
 
 
@@ -29,47 +30,38 @@ def _why_rather_not(request):
 
 
 def _run(request):
-    cap, rate = request.logit_soft_cap, 0.0 if request.dropout is None else request.dropout.rate
+    cap, drop = request.logit_soft_cap, drop_of(request.dropout)
     mask = request.mask.materialize(request.query_length, request.key_length)
     bias = request.bias()
     bias = None if bias is None else ops.reshape(bias, (*[1] * (4 - len(bias.shape)), *ops.shape(bias)))
 
-    def forward(query, key, value, bias, mask, signs):
+    def forward(query, key, value, bias, mask, draws):
         logits = ops.cast(grouped_matmul(query, key, _row_products), "float32")
         capped = logits if cap is None else cap * ops.tanh(logits / cap)
         logits = capped if bias is None else capped + bias
         logits = logits if mask is None else logits + _added(mask)
-        scores = ops.cast(softmax(logits), value.dtype)
-        if rate:  # what is dropped gets a sign, so that its mask takes no memory
-            scores = scores * ops.cast(signs, scores.dtype)
-        output = grouped_matmul(kept(scores), value) * ops.cast(scaling, value.dtype)
-        return output, (query, key, value, bias, scores, capped if cap else None, output)
+        held = drop.hold(ops.cast(softmax(logits), value.dtype), draws)
+        output = grouped_matmul(drop.dropped(held), value)
+        return output, (query, key, value, bias, held, capped if cap else None, output)
 
     def backward(saved, upstream):
-        query, key, value, bias, scores, capped, output = saved
-        scores = backend.not_before(scores, upstream)
-        scaled = upstream * ops.cast(scaling, upstream.dtype)
-        of_value = _shared_matmul(kept(scores), scaled, value)
-        slopes = ops.cast(grouped_matmul(scaled, value, _row_products), "float32")
+        query, key, value, bias, held, capped, output = saved
+        held = backend.not_before(held, upstream)
+        of_value = _shared_matmul(drop.dropped(held), upstream, value)
+        slopes = ops.cast(grouped_matmul(upstream, value, _row_products), "float32")
         common = ops.sum(ops.cast(upstream, "float32") * ops.cast(output, "float32"), axis=-1, keepdims=True)
-        scores = ops.cast(scores, "float32")
-        slopes = kept(scores) * slopes - ops.abs(scores) * common if rate else scores * (slopes - common)
+        slopes = drop.slopes(held, slopes, common)
         of_bias = None if bias is None else _summed_to(slopes, bias)
         slopes = slopes if capped is None else slopes * (1.0 - ops.square(capped / cap))
         slopes = ops.cast(slopes, query.dtype)
         of_query, of_key = grouped_matmul(slopes, key), _shared_matmul(slopes, query, key)
         return of_query, of_key, of_value, of_bias, None, None
 
-    def kept(scores):
-        return ops.relu(scores) if rate else scores
-
     query, key, value = (ops.transpose(x, (0, 2, 1, 3)) for x in (request.query, request.key, request.value))
-    scaling, signs = 1 / (1 - rate), None
-    if rate:
-        shape = (ops.shape(query)[0], query.shape[1], request.query_length, request.key_length)
-        signs = request.dropout.keep_signs(shape, like=query)
+    shape = (ops.shape(query)[0], query.shape[1], request.query_length, request.key_length)
+    draws = drop.draws(shape, like=query)
     query = query * ops.cast(request.scale, query.dtype)
-    output = backend.custom_gradient(forward, backward)(query, key, value, bias, mask, signs)
+    output = backend.custom_gradient(forward, backward)(query, key, value, bias, mask, draws)
     return ops.transpose(output, (0, 2, 1, 3)), None
 
 

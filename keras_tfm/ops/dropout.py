@@ -1,5 +1,7 @@
 """Dropout whose mask costs next to nothing: a hash that compilers fuse, or few draws of a generator."""
 
+import functools
+
 from keras import ops
 
 from keras_tfm import backend
@@ -36,6 +38,8 @@ def dropout(x, rate, seed_generator):
         return ops.zeros_like(x)
     if backend.dropout is not None:
         return backend.dropout(ops.convert_to_tensor(x), rate, seed_generator)
+    if backend.multiply_no_nan is not None:
+        return backend.multiply_no_nan(x, keep_factors(ops.shape(x), rate, seed_generator, x))
     is_kept = keep_mask(ops.shape(x), rate, seed_generator, x)
     return ops.where(is_kept, x * ops.cast(1 / (1 - rate), x.dtype), ops.zeros((), x.dtype))
 
@@ -78,6 +82,13 @@ def keep_signs(shape, rate, seed_generator, like):
     return _draw(_draw_signs, shape, rate, seed_generator)
 
 
+def keep_factors(shape, rate, seed_generator, like):
+    """`keep_mask` as factors: float32 `[*shape]`, `1 / (1 - rate)` for what stays and 0 for what is dropped."""
+    if backend.keep_mask is not None:
+        return _factors(backend.keep_mask(shape, rate, seed_generator, like), rate)
+    return _draw(_drawer_of_factors(rate), shape, rate, seed_generator)
+
+
 def _draw(function, shape, rate, seed_generator):
     seed, draw = ops.unstack(ops.cast(seed_generator.next(), "int32"))
     *leading, size = shape
@@ -100,6 +111,16 @@ def _draw_signs(*numbers):
 def _signs(is_kept):
     one = ops.ones((), "float32")
     return ops.where(is_kept, one, -one)
+
+
+@functools.cache
+def _drawer_of_factors(rate):
+    return lambda *numbers: _factors(_draw_mask(*numbers), rate)
+
+
+def _factors(is_kept, rate):
+    zero = ops.zeros((), "float32")
+    return ops.where(is_kept, ops.cast(1 / (1 - rate), "float32"), zero)
 
 
 def smallest_kept(rate):

@@ -37,6 +37,15 @@ def test_the_gradient_passes_where_it_was_kept(axes):
     assert_close(slope, (upstream * keep).transpose(axes))
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="of TensorFlow")
+def test_products_with_zeros_are_zero_and_so_are_their_gradients():
+    x = np.array([1.0, np.nan, np.inf, 3.0], "float32")
+    factors, upstream = np.array([2.0, 0.0, 0.0, 0.5], "float32"), np.array([1.0, np.nan, 1.0, -1.0], "float32")
+    value, (slope,) = value_and_gradients(lambda x: backend.multiply_no_nan(x, factors), [x], upstream)
+    assert_close(value, np.array([2.0, 0.0, 0.0, 1.5]))
+    assert_close(slope, np.array([2.0, 0.0, 0.0, -0.5]))
+
+
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="of PyTorch")
 def test_gradients_of_gradients_and_transformations_pass():
     torch = pytest.importorskip("torch")

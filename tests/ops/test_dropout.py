@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 from scipy import stats
 
-from keras_tfm.ops.dropout import dropout, keep_mask
+from keras_tfm.ops.dropout import dropout, keep_factors, keep_mask, keep_signs
 from tests.numerics import to_numpy
 
 
@@ -59,6 +59,18 @@ def test_what_stays_is_scaled_and_the_expected_value_kept():
     kept = result != 0
     np.testing.assert_allclose(result[kept], x[kept] / 0.8, rtol=1e-6)
     assert abs(result.mean() / x.mean() - 1) < 0.01
+
+
+def test_factors_and_signs_are_those_of_the_mask():
+    shape = (5, 300, 64)  # enough for a program of its own, where masks have one
+
+    def draw(function):
+        return to_numpy(function(shape, 0.3, keras.random.SeedGenerator(3), ops.ones(1)))
+
+    mask = draw(keep_mask)
+    assert 0.69 < mask.mean() < 0.71
+    np.testing.assert_array_equal(draw(keep_signs), np.where(mask, 1, -1))
+    np.testing.assert_array_equal(draw(keep_factors), np.where(mask, np.float32(1 / 0.7), 0))
 
 
 def test_a_rate_of_1_leaves_nothing():
