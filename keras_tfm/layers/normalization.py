@@ -1,4 +1,4 @@
-"""Keras' normalization layers, with the gradient of `keras_tfm.ops.normalization` where a compiler would hold more."""
+"""Keras' normalization layers, with the gradient of `keras_tfm.ops.normalization` where it holds or takes less."""
 
 import keras
 
@@ -9,7 +9,7 @@ from keras_tfm.ops.normalization import layer_normalization, rms_normalization
 
 @keras.saving.register_keras_serializable(package="keras_tfm")
 class LayerNormalization(DirectCalls, keras.layers.LayerNormalization):
-    """`keras.layers.LayerNormalization`, with its arguments and weights; on JAX its gradient keeps the input alone."""
+    """`keras.layers.LayerNormalization`, its gradient written down on JAX and TensorFlow."""
 
     first_weight = "gamma"
 
@@ -22,7 +22,7 @@ class LayerNormalization(DirectCalls, keras.layers.LayerNormalization):
 
 @keras.saving.register_keras_serializable(package="keras_tfm")
 class RMSNormalization(DirectCalls, keras.layers.RMSNormalization):
-    """`keras.layers.RMSNormalization`, with its arguments and weights; on JAX its gradient keeps the input alone."""
+    """`keras.layers.RMSNormalization`, its gradient written down on JAX and TensorFlow."""
 
     first_weight = "scale"
 
@@ -34,7 +34,7 @@ class RMSNormalization(DirectCalls, keras.layers.RMSNormalization):
 
 
 def _is_ours(layer, inputs):
-    """Whether the layer is of the last axis, and compiled on JAX: PyTorch has kernels, TensorFlow gains nothing."""
+    """Whether the layer is of the last axis, and compiled; PyTorch has kernels of its own."""
     axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
     is_of_last = axes in ([-1], [len(inputs.shape) - 1])
-    return is_of_last and keras.backend.backend() == "jax" and backend.is_traced()
+    return is_of_last and keras.backend.backend() != "torch" and backend.is_traced()

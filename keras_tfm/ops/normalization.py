@@ -79,15 +79,25 @@ def _normalize(x, gain, shift, epsilon, is_centered):
         x, mean, inverse, gain, shift = saved
         normalized = center(backend.not_before(x, upstream), mean) * inverse
         of_output = ops.cast(upstream, wide)
-        slopes = of_output if gain is None else of_output * ops.cast(gain, wide)
-        of_x = slopes - normalized * ops.mean(slopes * normalized, axis=-1, keepdims=True)
-        of_x = of_x - ops.mean(slopes, axis=-1, keepdims=True) if is_centered else of_x
-        of_gain = None if gain is None else _sum_of_tokens(of_output * normalized, gain)
+        weight = None if gain is None else ops.cast(gain, wide)
+        products = of_output * normalized
+        of_x = of_output if gain is None else of_output * weight
+        of_x = of_x - normalized * _weighted_mean(products, weight)
+        of_x = of_x - _weighted_mean(of_output, weight) if is_centered else of_x
+        of_gain = None if gain is None else _sum_of_tokens(products, gain)
         of_shift = None if shift is None else _sum_of_tokens(of_output, shift)
         return ops.cast(of_x * inverse, x.dtype), of_gain, of_shift
 
     x, gain, shift = (None if each is None else ops.convert_to_tensor(each) for each in (x, gain, shift))
     return backend.custom_gradient(forward, backward)(x, gain, shift)
+
+
+def _weighted_mean(x, weight):
+    """The mean of `x [..., D]` times `weight [D]`, `[..., 1]`."""
+    if weight is None or keras.backend.backend() != "tensorflow":
+        return ops.mean(x if weight is None else x * weight, axis=-1, keepdims=True)
+    # One pass where nothing is fused.
+    return ops.matmul(x, ops.expand_dims(weight, -1) / x.shape[-1])
 
 
 def _sum_of_tokens(x, like):
