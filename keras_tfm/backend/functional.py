@@ -10,7 +10,7 @@ from keras_tfm.backend.cross_entropy_rule import losses_and_normalizers
 KERNELS = ()
 
 dropout = None  # `keras_tfm.ops.dropout` chooses by a mask
-multiply_no_nan = None  # as cheap
+multiply_no_nan = None  # a choice by a mask is as cheap
 
 
 def while_loop(condition, body, loop, maximum_iterations):
