@@ -28,10 +28,11 @@ class Product(NamedTuple):
         return 2 * self.times * (self.batch or 1) * self.rows * self.inner * self.columns
 
     def operands(self):
-        """Left, right, and a gradient of the result, float32."""
+        """Left, right, and a gradient of the result, in the dtype that Keras' policy computes in."""
         shapes = (self.rows, self.inner), (self.inner, self.columns), (self.rows, self.columns)
         lead = () if self.batch is None else (self.batch,)
-        return [np.random.default_rng(0).standard_normal((*lead, *shape), "float32") for shape in shapes]
+        arrays = [np.random.default_rng(0).standard_normal((*lead, *shape), "float32") for shape in shapes]
+        return [keras.ops.convert_to_tensor(x, keras.config.dtype_policy().compute_dtype) for x in arrays]
 
 
 def of_encoder(setting):
@@ -52,7 +53,7 @@ def of_encoder(setting):
 def steps_of(products):
     """`Steps` of these products."""
     forward, of_left, of_right = _multiply()
-    made = [(each.times, [keras.ops.convert_to_tensor(x) for x in each.operands()]) for each in products]
+    made = [(each.times, each.operands()) for each in products]
 
     def predict():
         for times, (left, right, _) in made:
