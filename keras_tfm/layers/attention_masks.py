@@ -142,7 +142,8 @@ def new_tokens_without_padding(key, value, padding, cache, index, slots):
     if slots is not None:  # new tokens stand where their positions say; what no slot holds is not attended to
         return key, value
     new = padding if cache is None else tokens_at(padding, index, ops.shape(value)[1])
-    return without_padding(key, new), without_padding(value, new)
+    real = without_padding(value, new)
+    return real if key is value else without_padding(key, new), real
 
 
 def all_of(masks):
