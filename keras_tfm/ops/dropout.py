@@ -70,42 +70,43 @@ def keep_mask(shape, rate, seed_generator, like):
     >>> tuple(keep_mask(x.shape, 0.1, keras.random.SeedGenerator(0), like=x).shape)
     (2, 3)
     """
-    if backend.keep_mask is not None:
-        return backend.keep_mask(shape, rate, seed_generator, like)
-    return _draw(_draw_mask, shape, rate, seed_generator)
+    return _draw(_itself, shape, rate, seed_generator, like)
 
 
 def keep_signs(shape, rate, seed_generator, like):
     """`keep_mask` as numbers: float32 `[*shape]`, 1 for what stays and -1 for what is dropped."""
-    if backend.keep_mask is not None:
-        return _signs(backend.keep_mask(shape, rate, seed_generator, like))
-    return _draw(_draw_signs, shape, rate, seed_generator)
+    return _draw(_signs, shape, rate, seed_generator, like)
 
 
 def keep_factors(shape, rate, seed_generator, like):
     """`keep_mask` as factors: float32 `[*shape]`, `1 / (1 - rate)` for what stays and 0 for what is dropped."""
+    return _draw(_factors(rate), shape, rate, seed_generator, like)
+
+
+def _draw(form, shape, rate, seed_generator, like):
+    """The mask in a form, a function of it."""
     if backend.keep_mask is not None:
-        return _factors(backend.keep_mask(shape, rate, seed_generator, like), rate)
-    return _draw(_drawer_of_factors(rate), shape, rate, seed_generator)
-
-
-def _draw(function, shape, rate, seed_generator):
+        return form(backend.keep_mask(shape, rate, seed_generator, like))
     seed, draw = ops.unstack(ops.cast(seed_generator.next(), "int32"))
     *leading, size = shape
     rows = 1
     for length in leading:
         rows = rows * length
     is_small = all(isinstance(length, int) for length in shape) and rows * size < _SMALLEST_PROGRAM
-    function = function if is_small else backend.as_one_program(function)
+    function = _drawer(form) if is_small else backend.as_one_program(_drawer(form))
     return ops.reshape(function(seed, draw, rows, size, smallest_kept(rate)), shape)
 
 
-def _draw_mask(seed, draw, rows, size, bound):
-    return mask_bits_at(row_keys(seed, rows), draw, ops.arange(size, dtype="int32")) >= bound
+@functools.cache
+def _drawer(form):
+    def draw_mask(seed, draw, rows, size, bound):
+        return form(mask_bits_at(row_keys(seed, rows), draw, ops.arange(size, dtype="int32")) >= bound)
+
+    return draw_mask
 
 
-def _draw_signs(*numbers):
-    return _signs(_draw_mask(*numbers))
+def _itself(is_kept):
+    return is_kept
 
 
 def _signs(is_kept):
@@ -114,13 +115,8 @@ def _signs(is_kept):
 
 
 @functools.cache
-def _drawer_of_factors(rate):
-    return lambda *numbers: _factors(_draw_mask(*numbers), rate)
-
-
-def _factors(is_kept, rate):
-    zero = ops.zeros((), "float32")
-    return ops.where(is_kept, ops.cast(1 / (1 - rate), "float32"), zero)
+def _factors(rate):
+    return lambda is_kept: ops.where(is_kept, ops.cast(1 / (1 - rate), "float32"), ops.zeros((), "float32"))
 
 
 def smallest_kept(rate):
