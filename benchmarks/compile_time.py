@@ -1,13 +1,14 @@
 """How long do many layers take to compile, and what do a step and its memory cost with blocks in a loop?
 
-    KERAS_BACKEND=jax python -m benchmarks.compile_time [--depths 6 12 24 48] [--contestants ...] [--write]
+    KERAS_BACKEND=jax python -m benchmarks.compile_time [--depths 6 12 24 48] [--contestants ...] [--rounds N]
+        [--steps N] [--write]
 
 Encoder blocks of width 64, 4 heads, feed-forward 128 on a batch of 2 × 32 tokens, all in one Functional model. Each
-number comes from a process of its own, the contestants taking turns. `gradients` is the time until value and gradients
-of a mean squared error come out for the first time, without any optimizer: tracing, compiling and one step.
-`train_on_batch` is the first call of that, with Adam. The difference is the optimizer's: it updates every weight by
-itself, in blocks in a loop as well. `--memory` compares the peak memory and the time of training steps of 12 blocks on
-8 × 256 tokens at width 256, with and without rematerialization.
+number is the median of `--rounds` processes, the depths and contestants taking turns. `gradients` is the time until
+value and gradients of a mean squared error come out for the first time, without any optimizer: tracing, compiling and
+one step. `train_on_batch` is the first call of that, with Adam; `--steps 0` leaves it out. The difference is the
+optimizer's: it updates every weight by itself, in blocks in a loop as well. `--memory` compares the peak memory and the
+time of training steps of 12 blocks on 8 × 256 tokens at width 256, with and without rematerialization.
 """
 
 import argparse
@@ -96,6 +97,8 @@ def measure(contestant, depth, size, steps):
     """`(gradients s, first train_on_batch s, median step ms, peak MB of steps)`, in this process."""
     x = batch(size)
     gradients = 0.0 if size is LARGE else first_gradients(make_model(contestant, depth, size, "sgd"), x)
+    if not steps:
+        return gradients, 0.0, 0.0, 0.0
     model = make_model(contestant, depth, size, "adam" if size is SMALL else "sgd")
     seconds = []
 
@@ -117,8 +120,13 @@ def in_own_process(contestant, depth, size, steps):
     return [float(number) for number in result.stdout.splitlines()[-1].split()]
 
 
-def compile_table(depths, contestants, steps=5, run=in_own_process):
+def compile_table(depths, contestants, steps=5, run=in_own_process, rounds=1):
     """A Markdown table of compile times against depth, each as a multiple of that of the first depth."""
+    models = [(depth, contestant) for depth in depths for contestant in contestants]
+    measured = {model: [] for model in models}
+    for _ in range(rounds):
+        for depth, contestant in models:
+            measured[depth, contestant].append(run(contestant, depth, SMALL, steps))
     lines = [
         f"## {keras.backend.backend()}: compile time",
         "",
@@ -126,14 +134,12 @@ def compile_table(depths, contestants, steps=5, run=in_own_process):
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     first = {}
-    for depth in depths:
-        for contestant in contestants:
-            gradients, whole, step, _ = run(contestant, depth, SMALL, steps)
-            base = first.setdefault(contestant, (gradients, whole))
-            lines.append(
-                f"| {contestant} | {depth} | {gradients:.1f} | {gradients / base[0]:.2f} | {whole:.1f} | "
-                f"{whole / base[1]:.2f} | {step:.1f} |"
-            )
+    for (depth, contestant), each in measured.items():
+        gradients, whole, step, _ = np.median(each, axis=0)
+        base = first.setdefault(contestant, (gradients, whole))
+        span = f" ({min(row[0] for row in each):.1f}-{max(row[0] for row in each):.1f})" if rounds > 1 else ""
+        training = f"{whole:.1f} | {whole / base[1]:.2f} | {step:.1f}" if steps else "| |"
+        lines.append(f"| {contestant} | {depth} | {gradients:.1f}{span} | {gradients / base[0]:.2f} | {training} |")
     return "\n".join(lines) + "\n"
 
 
@@ -158,6 +164,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--depths", type=int, nargs="+", default=[6, 12, 24, 48])
     parser.add_argument("--contestants", nargs="+", choices=[*CONTESTANTS, "keras_hub"])
+    parser.add_argument("--rounds", type=int, default=1, help="processes a number")
+    parser.add_argument("--steps", type=int, default=5, help="with Adam; 0: the gradients alone")
     parser.add_argument("--memory", action="store_true", help="step time and peak memory of rematerialization")
     parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
     parser.add_argument("--write", action="store_true", help="append to benchmarks/results")
@@ -170,7 +178,9 @@ def main():
         every = [name for name in CONTESTANTS if keras.backend.backend() != "tensorflow" or "selective" not in name]
         table = memory_table(12, arguments.contestants or every)
     else:
-        table = compile_table(arguments.depths, arguments.contestants or LOOPS)
+        table = compile_table(
+            arguments.depths, arguments.contestants or LOOPS, arguments.steps, rounds=arguments.rounds
+        )
     print(table)
     if arguments.write:
         contest.write("compile-time", "Compile time against depth, and rematerialization", table)

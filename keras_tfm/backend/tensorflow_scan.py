@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras import tree
 
 _ops = tf.raw_ops
+_WRITTEN_OUT = 512  # bytes
 
 
 def scan(body, carry, slices, length):
@@ -75,9 +76,17 @@ def _stack(columns):
             ]
             return [x for column in each for x in column]
 
-        return [tf.stack(tensors[i : i + length]) for i in range(0, len(tensors), length)], gradient
+        return [_pile(tensors[i : i + length]) for i in range(0, len(tensors), length)], gradient
 
     return stack(*(tensor for column in columns for tensor in column))
+
+
+def _pile(tensors):
+    """Tensors of one shape as one. XLA writes copies of small ones out: 0.1 s to schedule those of 48 × 64 floats."""
+    shape = tensors[0].shape
+    if not shape.rank or not shape.is_fully_defined() or shape.num_elements() * tensors[0].dtype.size > _WRITTEN_OUT:
+        return tf.stack(tensors)
+    return tf.transpose(tf.stack(tensors, -1), [shape.rank, *range(shape.rank)])
 
 
 def _pick(tensor, shape, places):

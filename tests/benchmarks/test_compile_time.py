@@ -26,5 +26,7 @@ def test_tables_compare_with_the_first():
     table = compile_time.compile_table([1, 2], ["unrolled", "scan"], run=seconds)
     assert names_of(table) == ["unrolled", "scan"] * 2
     assert table.splitlines()[-1] == "| scan | 2 | 4.0 | 2.00 | 6.0 | 2.00 | 6.0 |"
+    table = compile_time.compile_table([1, 2], ["scan"], steps=0, run=seconds, rounds=3)
+    assert table.splitlines()[-1] == "| scan | 2 | 4.0 (4.0-4.0) | 2.00 | | | |"
     table = compile_time.memory_table(2, ["unrolled", "scan"], run=seconds, size=SIZE)
     assert table.splitlines()[-1] == "| scan | 6 | 1.50 | 8 | 1.00 |"
