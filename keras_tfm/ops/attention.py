@@ -16,7 +16,7 @@ from keras_tfm.ops.dense_attention import DENSE
 from keras_tfm.ops.masks import AttentionMask
 from keras_tfm.ops.reference_attention import REFERENCE
 from keras_tfm.ops.single_query import SINGLE_QUERY
-from keras_tfm.ops.sliding_window import fold_windows, why_not_windows
+from keras_tfm.ops.sliding_window import cut_windows, why_not_windows
 
 
 def attention(
@@ -250,10 +250,9 @@ def _by_token(rows):
 
 
 def _run_windows(request):
-    folded, unfold = fold_windows(request)
+    requests, join = cut_windows(request)
     with _set(_FORCED, None):
-        output, _ = serve_request(folded)
-    return unfold(output), None
+        return join([serve_request(each)[0] for each in requests]), None
 
 
 SLIDING_WINDOW = Kernel("sliding_window", why_not_windows, _run_windows)

@@ -28,35 +28,30 @@ def why_not_windows(request):
     return None
 
 
-def fold_windows(request):
-    """Cuts a request into one with the blocks in its batch axis.
+def cut_windows(request):
+    """Cuts a request into ones that have its blocks of C positions in their batch axis.
+
+    Causal ones become two: the first block, which has none before it, and all others with the one before each. So all
+    blocks of a request share one mask, unless tokens are padding or in segments.
 
     Returns:
-        A request of `[B · T / C, C, N, H]` queries and `[B · T / C, 2 C or 3 C, K, H]` keys for blocks of C, and a
-        function that puts its output together to `[B, T, N, Hv]`.
+        Requests of `[B · blocks, C, N, H]` queries and `[B · blocks, 1 to 3 times C, K, H]` keys, and a function that
+        puts the list of their outputs together to `[B, T, N, Hv]`.
     """
-    mask, length = request.mask, request.query.shape[1]
-    cut = _Cut(length, _block_size(mask.window), is_causal=mask.is_causal)
-    real = ops.ones((1, length), "bool") if mask.key_padding is None else mask.key_padding
-    batch = ops.shape(request.query)[0]
-    positions = ops.arange(length, dtype="int32")[None]
-    segments = mask.segments and (cut.queries(mask.segments[0], batch), cut.keys(mask.segments[1], batch))
-    folded = dataclasses.replace(
-        request,
-        query=cut.queries(request.query, batch),
-        key=cut.keys(request.key, batch),
-        value=cut.keys(request.value, batch),
-        has_heads_apart=False,
-        mask=dataclasses.replace(
-            mask,
-            key_padding=cut.keys(real, batch),
-            query_padding=None if mask.query_padding is None else cut.queries(mask.query_padding, batch),
-            segments=segments,
-            query_positions=cut.queries(positions, batch),
-            key_positions=cut.keys(positions, batch),
-        ),
-    )
-    return folded, lambda output: cut.join(output, batch)
+    batch, length, size = ops.shape(request.query)[0], request.query.shape[1], _block_size(request.mask.window)
+    num_blocks = -(-length // size)
+    if request.mask.is_causal:
+        requests = [_first_block(request, size), _folded(request, _Cut(length, size, first=1, before=1, after=0))]
+        counts = [1, num_blocks - 1]
+    else:
+        requests, counts = [_folded(request, _Cut(length, size, first=0, before=1, after=1))], [num_blocks]
+
+    def join(outputs):
+        pairs = zip(outputs, counts, strict=True)
+        rows = [ops.reshape(x, (batch, count * size, *x.shape[2:])) for x, count in pairs]
+        return ops.concatenate(rows, axis=1)[:, :length]
+
+    return requests, join
 
 
 def _block_size(window):
@@ -67,37 +62,90 @@ def _blocks_met(mask):
     return 2 if mask.is_causal else 3
 
 
+def _first_block(request, size):
+    mask = request.mask
+
+    def cut(x):
+        return None if x is None else x[:, :size]
+
+    return dataclasses.replace(
+        request,
+        query=cut(request.query),
+        key=cut(request.key),
+        value=cut(request.value),
+        has_heads_apart=False,
+        mask=dataclasses.replace(
+            mask,
+            window=mask.window if mask.window < size else None,
+            key_padding=cut(mask.key_padding),
+            query_padding=cut(mask.query_padding),
+            segments=mask.segments and tuple(map(cut, mask.segments)),
+        ),
+    )
+
+
+def _folded(request, cut):
+    mask, batch = request.mask, ops.shape(request.query)[0]
+    real = mask.key_padding
+    if real is None and not mask.is_causal:  # blocks at both ends meet places where there is no key
+        real = ops.ones((1, cut.length), "bool")
+    positions = cut.positions()
+    if request.biases:  # they may ask where in the sequence it is
+        places = ops.arange(cut.length, dtype="int32")[None]
+        positions = cut.queries(places, batch), cut.keys(places, batch)
+    return dataclasses.replace(
+        request,
+        query=cut.queries(request.query, batch),
+        key=cut.keys(request.key, batch),
+        value=cut.keys(request.value, batch),
+        has_heads_apart=False,
+        mask=dataclasses.replace(
+            mask,
+            key_padding=None if real is None else cut.keys(real, batch),
+            query_padding=None if mask.query_padding is None else cut.queries(mask.query_padding, batch),
+            segments=mask.segments and (cut.queries(mask.segments[0], batch), cut.keys(mask.segments[1], batch)),
+            query_positions=positions[0],
+            key_positions=positions[1],
+        ),
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class _Cut:
+    """Blocks of `size` places from the block `first` on, each with the keys of as many `before` and `after` it."""
+
     length: int
     size: int
-    is_causal: bool
+    first: int
+    before: int
+    after: int
 
-    @property
-    def num_blocks(self):
-        return -(-self.length // self.size)
+    def positions(self):
+        """int32 `[C]` of queries and `[1 to 3 times C]` of keys, counted from the first of a block's keys."""
+        keys = ops.arange((self.before + 1 + self.after) * self.size, dtype="int32")
+        return keys[self.before * self.size :][: self.size], keys
 
     def queries(self, x, batch):
         """`[B or 1, T, ...]` to `[B · blocks, C, ...]`."""
-        return self._fold(self._blocks(x, 0, 0, batch)[0])
+        return _fold(self._blocks(x, batch, 0, 0)[:, self.first :])
 
     def keys(self, x, batch):
-        """`[B or 1, T, ...]` to `[B · blocks, 2 C or 3 C, ...]`: each block with those before and after it."""
-        after = 0 if self.is_causal else 1
-        return self._fold(ops.concatenate(self._blocks(x, 1, after, batch), axis=2))
+        """`[B or 1, T, ...]` to `[B · blocks, 1 to 3 times C, ...]`."""
+        blocks = self._blocks(x, batch, self.before - self.first, self.after)
+        num_met = self.before + 1 + self.after
+        count = blocks.shape[1] - num_met + 1
+        return _fold(ops.concatenate([blocks[:, start : start + count] for start in range(num_met)], axis=2))
 
-    def join(self, x, batch):
-        """`[B · blocks, C, ...]` back to `[B, T, ...]`."""
-        return ops.reshape(x, (batch, self.num_blocks * self.size, *x.shape[2:]))[:, : self.length]
-
-    def _blocks(self, x, before, after, batch):
-        shape = tuple(x.shape[2:])
+    def _blocks(self, x, batch, before, after):
+        """`[B, blocks, C, ...]`, with as many blocks of zeros `before` and `after`."""
+        shape, num_blocks = tuple(x.shape[2:]), -(-self.length // self.size)
         x = ops.broadcast_to(x, (batch, self.length, *shape))
-        end = (self.num_blocks + after) * self.size - self.length
-        x = ops.pad(x, ((0, 0), (before * self.size, end), *((0, 0) for _ in shape)))
-        x = ops.reshape(x, (batch, self.num_blocks + before + after, self.size, *shape))
-        return [x[:, start : start + self.num_blocks] for start in range(before + after + 1)]
+        end = (num_blocks + after) * self.size - self.length
+        if before or end:
+            x = ops.pad(x, ((0, 0), (before * self.size, end), *((0, 0) for _ in shape)))
+        return ops.reshape(x, (batch, before + num_blocks + after, self.size, *shape))
 
-    def _fold(self, blocks):
-        shape = ops.shape(blocks)
-        return ops.reshape(blocks, (shape[0] * shape[1], *shape[2:]))
+
+def _fold(blocks):
+    shape = ops.shape(blocks)
+    return ops.reshape(blocks, (shape[0] * shape[1], *shape[2:]))
