@@ -96,6 +96,8 @@ def _add_gradients(gradients, chunk, logits, normalizers, weight, start, scale, 
     features, targets, weights = chunk
     weights, num_classes, axis = weights[:, None], logits.shape[1], 1 - int(rule.is_tied)
     weighted = ((weights / scale) * features).astype(features.dtype)
+    # Turned first: XLA takes a quarter longer to multiply by a matrix that it reads across its rows.
+    turned = weighted if rule.is_tied else lax.optimization_barrier(weighted.T)
 
     def add(totals, start, size):
         of_chunk, of_kernel, of_bias = totals
@@ -106,7 +108,7 @@ def _add_gradients(gradients, chunk, logits, normalizers, weight, start, scale, 
             of_bias = lax.dynamic_update_slice(of_bias, old + jnp.sum(weights * slopes, axis=0), (start,))
         slopes = slopes.astype(features.dtype)
         block, old = (lax.dynamic_slice_in_dim(x, start, size, axis=axis) for x in (weight, of_kernel))
-        product = _product(slopes, weighted, 0, 0) if rule.is_tied else _product(weighted, slopes, 0, 0)
+        product = _product(slopes, weighted, 0, 0) if rule.is_tied else _product(turned, slopes, 1, 0)
         place = (start, 0) if rule.is_tied else (0, start)
         of_kernel = lax.dynamic_update_slice(of_kernel, old + scale * product, place)
         return of_chunk + _product(slopes, block, 1, axis), of_kernel, of_bias
