@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras import tree
 
 _ops = tf.raw_ops
-_WRITTEN_OUT = 512  # bytes
+_WRITTEN_OUT = 512  # bytes of a small one
 
 
 def scan(body, carry, slices, length):
@@ -61,32 +61,29 @@ def _stack(columns):
     """Each column as one tensor."""
     if not columns:
         return []
-    length = len(columns[0])
+    length, kinds = len(columns[0]), [(column[0].shape, column[0].dtype, _axis(column[0])) for column in columns]
 
     @tf.custom_gradient
-    def stack(*tensors):
+    def with_first_axis(*stacks):
         def gradient(*upstream):
-            floats = [x for x in upstream if x is not None and x.dtype.is_floating]
-            places = _places(floats[0], length)
-            shapes = [column[0].shape for column in columns]
-            is_float = [column[0].dtype.is_floating for column in columns]
-            each = [
-                _pick(x, shape, places) if has_gradient else [None] * length
-                for x, shape, has_gradient in zip(upstream, shapes, is_float, strict=True)
+            places = _places(next(x for x in upstream if x is not None and x.dtype.is_floating), length)
+            # A compiler sees that the gradient of the stacks below takes apart what is put together here.
+            return [
+                tf.stack(_pick(x, shape, places), axis) if dtype.is_floating else None
+                for x, (shape, dtype, axis) in zip(upstream, kinds, strict=True)
             ]
-            return [x for column in each for x in column]
 
-        return [_pile(tensors[i : i + length]) for i in range(0, len(tensors), length)], gradient
+        pairs = zip(stacks, kinds, strict=True)
+        return [tf.transpose(x, [axis, *range(axis)]) if axis else x for x, (_, _, axis) in pairs], gradient
 
-    return stack(*(tensor for column in columns for tensor in column))
+    return with_first_axis(*(tf.stack(column, axis) for column, (*_, axis) in zip(columns, kinds, strict=True)))
 
 
-def _pile(tensors):
-    """Tensors of one shape as one. XLA writes copies of small ones out: 0.1 s to schedule those of 48 × 64 floats."""
-    shape = tensors[0].shape
-    if not shape.rank or not shape.is_fully_defined() or shape.num_elements() * tensors[0].dtype.size > _WRITTEN_OUT:
-        return tf.stack(tensors)
-    return tf.transpose(tf.stack(tensors, -1), [shape.rank, *range(shape.rank)])
+def _axis(tensor):
+    """Where to stack them. XLA writes the copies of small ones out: 0.1 s to schedule those of 48 × 64 floats."""
+    shape = tensor.shape
+    is_small = shape.is_fully_defined() and shape.num_elements() * tensor.dtype.size <= _WRITTEN_OUT
+    return shape.rank if is_small else 0
 
 
 def _pick(tensor, shape, places):
