@@ -308,6 +308,6 @@ def test_windows_fold_into_blocks(monkeypatch):
         output, _ = ops.attention(
             *map(keras_ops.convert_to_tensor, inputs), ops.AttentionMask(window=7, is_causal=True), logit_soft_cap=2.0
         )
-    assert used == ["sliding_window", "block"]
+    assert used == ["sliding_window", "block", "block"]  # the first block, and the others
     allowed = oracles.allowed_pairs(B, N, 197, 197, causal=True, window=7)
     assert_close(to_numpy(output), oracles.attention(*inputs, allowed, soft_cap=2.0)[0])
