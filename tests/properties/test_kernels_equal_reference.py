@@ -69,8 +69,11 @@ def test_the_reference_has_scores_scale_and_soft_cap(soft_cap, sizes, masks, sca
     tensors = [keras_ops.convert_to_tensor(x, dtype="float32") for x in inputs]
     output, scores = ops.attention(*tensors, return_scores=True, **arguments)
     assert_close([output, scores], [expected, expected_scores])
-    _, gradients = value_and_gradients(lambda *x: ops.attention(*x, **arguments)[0], inputs, upstream)
-    assert_close(gradients, oracles.attention_gradients(*inputs, upstream, allowed(parts, sizes), **options))
+    expected = oracles.attention_gradients(*inputs, upstream, allowed(parts, sizes), **options)
+    for kernel in ("dense", "reference"):
+        with ops.use_kernel(kernel):
+            _, gradients = value_and_gradients(lambda *x: ops.attention(*x, **arguments)[0], inputs, upstream)
+        assert_close(gradients, expected, message=kernel)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
