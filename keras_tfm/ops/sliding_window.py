@@ -121,7 +121,7 @@ class _Cut:
     after: int
 
     def positions(self):
-        """int32 `[C]` of queries and `[1 to 3 times C]` of keys, counted from the first of a block's keys."""
+        """int32 `[C]` of queries and `[2 or 3 times C]` of keys, counted from the first of a block's keys."""
         keys = ops.arange((self.before + 1 + self.after) * self.size, dtype="int32")
         return keys[self.before * self.size :][: self.size], keys
 
@@ -130,7 +130,7 @@ class _Cut:
         return _fold(self._blocks(x, batch, 0, 0)[:, self.first :])
 
     def keys(self, x, batch):
-        """`[B or 1, T, ...]` to `[B · blocks, 1 to 3 times C, ...]`."""
+        """`[B or 1, T, ...]` to `[B · blocks, 2 or 3 times C, ...]`."""
         blocks = self._blocks(x, batch, self.before - self.first, self.after)
         num_met = self.before + 1 + self.after
         count = blocks.shape[1] - num_met + 1
