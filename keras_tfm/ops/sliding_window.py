@@ -39,12 +39,12 @@ def cut_windows(request):
         puts the list of their outputs together to `[B, T, N, Hv]`.
     """
     batch, length, size = ops.shape(request.query)[0], request.query.shape[1], _block_size(request.mask.window)
-    num_blocks = -(-length // size)
     if request.mask.is_causal:
-        requests = [_first_block(request, size), _folded(request, _Cut(length, size, first=1, before=1, after=0))]
-        counts = [1, num_blocks - 1]
+        cut = _Cut(length, size, first=1, before=1, after=0)
+        requests, counts = [_first_block(request, size), _folded(request, cut)], [1, cut.num_blocks]
     else:
-        requests, counts = [_folded(request, _Cut(length, size, first=0, before=1, after=1))], [num_blocks]
+        cut = _Cut(length, size, first=0, before=1, after=1)
+        requests, counts = [_folded(request, cut)], [cut.num_blocks]
 
     def join(outputs):
         pairs = zip(outputs, counts, strict=True)
@@ -120,6 +120,10 @@ class _Cut:
     before: int
     after: int
 
+    @property
+    def num_blocks(self):
+        return -(-self.length // self.size) - self.first
+
     def positions(self):
         """int32 `[C]` of queries and `[2 or 3 times C]` of keys, counted from the first of a block's keys."""
         keys = ops.arange((self.before + 1 + self.after) * self.size, dtype="int32")
@@ -132,13 +136,12 @@ class _Cut:
     def keys(self, x, batch):
         """`[B or 1, T, ...]` to `[B · blocks, 2 or 3 times C, ...]`."""
         blocks = self._blocks(x, batch, self.before - self.first, self.after)
-        num_met = self.before + 1 + self.after
-        count = blocks.shape[1] - num_met + 1
-        return _fold(ops.concatenate([blocks[:, start : start + count] for start in range(num_met)], axis=2))
+        met = [blocks[:, start : start + self.num_blocks] for start in range(self.before + 1 + self.after)]
+        return _fold(ops.concatenate(met, axis=2))
 
     def _blocks(self, x, batch, before, after):
         """`[B, blocks, C, ...]`, with as many blocks of zeros `before` and `after`."""
-        shape, num_blocks = tuple(x.shape[2:]), -(-self.length // self.size)
+        shape, num_blocks = tuple(x.shape[2:]), self.first + self.num_blocks
         x = ops.broadcast_to(x, (batch, self.length, *shape))
         end = (num_blocks + after) * self.size - self.length
         if before or end:
