@@ -1,5 +1,6 @@
 """The encoder that benchmarks train and ask, of each contestant, on the same batch with padding."""
 
+import functools
 import warnings
 
 import keras
@@ -25,15 +26,16 @@ def contestants(setting, dropout, nested=False):
     makers = {"keras_tfm": ours, "keras_hub": keras_hub, "keras.layers": keras_layers}
     makers["products alone"] = lambda setting, dropout: products.steps_of(products.of_encoder(setting))
     if keras.backend.backend() == "torch":
+        makers["keras_tfm, skip_padding"] = functools.partial(ours, skip_padding=True)
         makers |= {"torch.nn": torch_nn, **({"torch.nn, nested": torch_nn_nested} if nested else {})}
         makers["x-transformers"] = x_transformers
     return contest.make_all(makers, setting, dropout)
 
 
-def ours(setting, dropout):
+def ours(setting, dropout, skip_padding=False):
     """Keras_tfm's encoder blocks."""
-    block = layers.TransformerEncoder
-    return of_blocks(setting, lambda: block(setting.intermediate_dim, setting.num_heads, dropout=dropout))
+    block = functools.partial(layers.TransformerEncoder, dropout=dropout, skip_padding=skip_padding)
+    return of_blocks(setting, lambda: block(setting.intermediate_dim, setting.num_heads))
 
 
 def keras_hub(setting, dropout):

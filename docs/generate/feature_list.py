@@ -191,6 +191,7 @@ def _block_features():
     yield _block(where, "stochastic_depth", stochastic_depth=0.3)
     yield _block(where, "dropout, attention_dropout, activation_dropout", dropout=0.1, activation_dropout=0.2)
     yield _block(where, "use_bias=False", use_bias=False)
+    yield _block(where, "skip_padding", skip_padding=True)
 
 
 def _rivals_of_attention():

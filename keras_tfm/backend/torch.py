@@ -13,6 +13,7 @@ from keras_tfm.backend.torch_linear import linear
 from keras_tfm.backend.torch_random import dropout, keep_mask
 from keras_tfm.backend.torch_recording import Recordings, active_recordings, is_recording
 from keras_tfm.backend.torch_rematerialization import rematerialize
+from keras_tfm.backend.torch_unpadding import map_real_tokens
 from keras_tfm.backend.torch_zeroing import zeroed
 
 
@@ -61,6 +62,7 @@ __all__ = [
     "linear",
     "linear_cross_entropy",
     "map_blocks",
+    "map_real_tokens",
     "may_call_directly",
     "rematerialize",
     "value_range",

@@ -3,6 +3,7 @@
 import keras
 
 from keras_tfm.layers.deep_norm import DeepNorm
+from keras_tfm.layers.feed_forward import FeedForward
 from keras_tfm.layers.gated_feed_forward import GATED_ACTIVATIONS
 from keras_tfm.layers.layer_scale import LayerScale
 from keras_tfm.layers.re_zero import ReZero
@@ -120,6 +121,25 @@ def check_feed_forward(feed_forward, intermediate_dim, activation, activation_dr
             raise ValueError(
                 f"`{argument}` and `feed_forward` contradict each other: leave `{argument}` to the layer. "
                 f"Received: {argument}={value!r}, feed_forward={feed_forward!r}"
+            )
+
+
+def check_skip_padding(skip_padding, normalization, feed_forward, stochastic_depth):
+    """Refuses parts that may not treat each token by itself, where padding is left out."""
+    if not isinstance(skip_padding, bool):
+        raise ValueError(f"`skip_padding` must be True or False. Received: skip_padding={skip_padding!r}")
+    if not skip_padding:
+        return
+    for argument, value, is_fine in (
+        ("normalization", normalization, isinstance(normalization, str)),
+        ("feed_forward", feed_forward, feed_forward is None or isinstance(feed_forward, (str, FeedForward))),
+        ("stochastic_depth", stochastic_depth, not stochastic_depth),
+    ):
+        if not is_fine:
+            raise ValueError(
+                "`skip_padding=True` needs parts that treat each token by itself: the name of a norm, `FeedForward` or "
+                "`GatedFeedForward`, and no stochastic depth. "
+                f"Received: skip_padding=True, {argument}={value!r}"
             )
 
 

@@ -1,9 +1,11 @@
 """What encoder and decoder blocks share: parts, configuration, and how sub-layers join the residual stream."""
 
+import functools
 import types
 
 import keras
 
+from keras_tfm import backend
 from keras_tfm.layers import block_arguments
 from keras_tfm.layers.activations import get_activation
 from keras_tfm.layers.block_parts import copy_attention, make_attention, make_feed_forward, make_initializer
@@ -54,6 +56,7 @@ class TransformerBlock(DirectCalls, KerasHubNames, keras.layers.Layer):
         use_bias=True,
         attention=None,
         num_layers=None,
+        skip_padding=False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -81,6 +84,7 @@ class TransformerBlock(DirectCalls, KerasHubNames, keras.layers.Layer):
         self.stochastic_depth = stochastic_depth
         self.use_bias = use_bias
         self.num_layers = num_layers
+        self.skip_padding = skip_padding
         self._check_arguments()
         self._placement = block_arguments.resolve_placement(placement, normalize_first, self._given.residual)
 
@@ -107,6 +111,9 @@ class TransformerBlock(DirectCalls, KerasHubNames, keras.layers.Layer):
         )
         block_arguments.check_feed_forward(
             given.feed_forward, self.intermediate_dim, self.activation, self.activation_dropout
+        )
+        block_arguments.check_skip_padding(
+            self.skip_padding, given.normalization, given.feed_forward, self.stochastic_depth
         )
 
     @property
@@ -221,10 +228,17 @@ class TransformerBlock(DirectCalls, KerasHubNames, keras.layers.Layer):
 
     def _feed_forward_update(self, sources, mask, training):
         """The stream after the feed-forward network; `sources` are what it may read, by `FEED_FORWARD_READS`."""
+        tensors = sources["stream"], sources[self._feed_forward_reads]
+        update = functools.partial(self._with_feed_forward, training=training)
+        if self.skip_padding and mask is not None:
+            return backend.map_real_tokens(update, tensors, mask)
+        return update(tensors, mask)
+
+    def _with_feed_forward(self, tensors, mask, training):
+        stream, source = tensors
         connection = self.feed_forward_connection
-        read = connection.read(sources[self._feed_forward_reads], mask, training)
-        update = self._feed_forward_steps(read, mask, training)
-        return connection.write(sources["stream"], update, mask, training)
+        update = self._feed_forward_steps(connection.read(source, mask, training), mask, training)
+        return connection.write(stream, update, mask, training)
 
     def get_config(self):
         """The constructor's arguments."""
@@ -245,5 +259,6 @@ class TransformerBlock(DirectCalls, KerasHubNames, keras.layers.Layer):
             "stochastic_depth": self.stochastic_depth,
             "use_bias": self.use_bias,
             "num_layers": self.num_layers,
+            "skip_padding": self.skip_padding,
             **{name: serialize_part(part) for name, part in self.given_parts().items()},
         }

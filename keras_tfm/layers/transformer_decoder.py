@@ -21,8 +21,8 @@ class TransformerDecoder(TransformerBlock):
     Args:
         intermediate_dim, num_heads, dropout, activation, layer_norm_epsilon, kernel_initializer, bias_initializer,
             normalize_first, attention_dropout, activation_dropout, num_key_value_heads, normalization, feed_forward,
-            placement, residual, stochastic_depth, use_bias, num_layers: as `TransformerEncoder` has them. The parallel
-            placements need a decoder without cross attention.
+            placement, residual, stochastic_depth, use_bias, num_layers, skip_padding: as `TransformerEncoder` has
+            them. The parallel placements need a decoder without cross attention.
         position: relative positions of the self-attention; cross attention has those of its own layer.
         attention: as `TransformerEncoder` has it, for the self-attention.
         cross_attention: `None` for `MultiHeadAttention` by the arguments above, or a layer to copy.
