@@ -54,7 +54,7 @@ class LayerClock:
     def __init__(self):
         self.uses = {}
         self._frames, self._running, self._since = [], None, 0.0
-        self._num_attentions, self._is_within_windows = 0, False
+        self._num_attentions = 0
 
     @contextlib.contextmanager
     def watching(self, layers):
@@ -123,7 +123,7 @@ class LayerClock:
         heads = [request.query, request.key, request.value]
         self._stop(heads)
         flops = attention_flops(request)
-        if self._is_within_windows:  # the same attention again, with the windows as rows
+        if request.is_part:  # of the same attention, cut into windows
             use = self._frames[-1].core
         else:
             owner = self._frames[-1]
@@ -131,8 +131,7 @@ class LayerClock:
             use = owner.core = self._use((id(owner.use.layer), "core"), owner.use.layer, owner.use.name, "attention")
             shape = (*request.query.shape[:3], request.value.shape[-1])
             use.output_bytes += math.prod(shape) * dtype_bytes(request.value.dtype)
-        self._is_within_windows = kernel.name == "sliding_window"
-        if not self._is_within_windows:
+        if kernel.name != "sliding_window":
             _add_flops(use, flops)
         use.attentions.append(self._num_attentions)
         self._num_attentions += 1

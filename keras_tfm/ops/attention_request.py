@@ -62,7 +62,10 @@ class ScoreDropout:
 
 @dataclasses.dataclass(frozen=True)
 class AttentionRequest:
-    """Heads `[B, T, N, H]`, `[B, S, K, H]`, `[B, S, K, Hv]`, and how to attend: see `attention`."""
+    """Heads `[B, T, N, H]`, `[B, S, K, H]`, `[B, S, K, Hv]`, and how to attend: see `attention`.
+
+    `is_part` says that it was cut from another request, which observers have seen.
+    """
 
     query: Any
     key: Any
@@ -81,6 +84,7 @@ class AttentionRequest:
     has_heads_apart: bool = False
     origins: Any = None
     label: str | None = None
+    is_part: bool = False
 
     @property
     def query_length(self):

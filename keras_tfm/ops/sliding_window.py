@@ -74,6 +74,7 @@ def _first_block(request, size):
         key=cut(request.key),
         value=cut(request.value),
         has_heads_apart=False,
+        is_part=True,
         mask=dataclasses.replace(
             mask,
             window=mask.window if mask.window < size else None,
@@ -99,6 +100,7 @@ def _folded(request, cut):
         key=cut.keys(request.key, batch),
         value=cut.keys(request.value, batch),
         has_heads_apart=False,
+        is_part=True,
         mask=dataclasses.replace(
             mask,
             key_padding=None if real is None else cut.keys(real, batch),

@@ -133,8 +133,7 @@ class _Watch:
             object.__delattr__(layer, "call")
 
     def _observe(self, request, kernel):
-        if self._is_within:  # the same attention again: the scores', or the kernel's that folds windows into rows
-            self._is_within = kernel.name == "sliding_window"
+        if self._is_within or request.is_part:  # the same attention again: its scores', or cut into windows
             return
         label = request.label or "ops.attention"
         if backend.is_traced() or not _is_known(request.query):
@@ -144,7 +143,7 @@ class _Watch:
             )
         self._is_within = True
         scores = _numpy(_scores(request))
-        self._is_within = kernel.name == "sliding_window"
+        self._is_within = False
         self._has_scores[label] = True
         vectors = (_numpy(request.query), _numpy(request.key)) if self._with_vectors else ()
         self.records.append(AttentionRecord(label, self._kind(request), scores, *vectors))

@@ -90,15 +90,17 @@ def test_two_sequences_of_one_length_are_no_self_attention():
     assert additive.kind == "cross" and additive.scores.shape == (1, 1, 5, 5)
 
 
-def test_a_window_is_one_attention_though_its_kernel_folds_it_into_rows():
-    layer = layers.MultiHeadAttention(2, 3, sliding_window=2)
-    x = vectors(1, 200, 7)
-    kernels = []
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_window_is_one_attention_though_its_kernel_folds_it_into_rows(causal):
+    inputs, layer = keras.Input((200, 7)), layers.MultiHeadAttention(2, 3, sliding_window=2)
+    model = keras.Model(inputs, layer(inputs, inputs, use_causal_mask=causal))
+    x, kernels = vectors(1, 200, 7), []
     with observe_attention(lambda request, kernel: kernels.append(kernel.name)), use_kernel("sliding_window"):
-        (record,) = collect_attention(layer, (x, x))
+        (record,) = collect_attention(model, x)
     assert "sliding_window" in kernels
-    distance = np.abs(np.arange(200)[:, None] - np.arange(200))
-    np.testing.assert_array_equal(record.scores[0, 0] > 0, distance < 2)
+    distance = np.arange(200)[:, None] - np.arange(200)
+    seen = (distance < 2) & (distance >= 0) if causal else abs(distance) < 2
+    np.testing.assert_array_equal(record.scores[0, 0] > 0, seen)
 
 
 def test_a_scanned_stack_that_is_not_built_yet_gives_all_its_layers():
