@@ -8,13 +8,13 @@ of blocks of tensors, block by block. `custom_gradient` gives a function the gra
 `vector_jacobian_product` is a gradient at once, of inputs, not of weights.
 `keep_mask` draws masks of dropout, or is `None` where a hash costs less; `as_one_program` compiles what computes such
 a hash; `dropout` applies a mask, or is `None` where choosing by one is as good as any way; `zeroed` puts zeros where
-nothing must be seen, `map_real_tokens` computes of real tokens what concerns each by itself; `multiply_no_nan` is a
-product with numbers whose zeros do that, or `None` where a choice costs no more. `not_before` puts what a gradient
-computes again after what it is computed for. `linear` is a product of matrices with weights, `product` and
-`transposed_product` of any two; `linear_cross_entropy` is the loss of one, a chunk of tokens at a time;
-`may_call_directly` says where a layer may do without Keras' own call. A backend's own file has what it does in a way of
-its own, `functional` the rest. They are loaded at first use, because `selection` in this room chooses the backend and
-has to run before Keras is imported.
+nothing must be seen; `multiply_no_nan` is a product with numbers whose zeros do that, or `None` where a choice costs no
+more. `known_values` are those of a tensor where shapes may depend on them; `take_rows` and `spread_rows` are each
+other's gradient. `not_before` puts what a gradient computes again after what it is computed for. `linear` is a product
+of matrices with weights, `product` and `transposed_product` of any two; `linear_cross_entropy` is the loss of one, a
+chunk of tokens at a time; `may_call_directly` says where a layer may do without Keras' own call. A backend's own file
+has what it does in a way of its own, `functional` the rest. They are loaded at first use, because `selection` in this
+room chooses the backend and has to run before Keras is imported.
 """
 
 import importlib
@@ -27,16 +27,18 @@ __all__ = [
     "dropout",
     "is_traced",
     "keep_mask",
+    "known_values",
     "linear",
     "linear_cross_entropy",
     "map_blocks",
-    "map_real_tokens",
     "may_call_directly",
     "multiply_no_nan",
     "not_before",
     "product",
     "rematerialize",
     "scan",
+    "spread_rows",
+    "take_rows",
     "transposed_product",
     "value_range",
     "vector_jacobian_product",

@@ -13,6 +13,15 @@ dropout = None  # `keras_tfm.ops.dropout` chooses by a mask
 multiply_no_nan = None  # a choice by a mask is as cheap
 
 
+def known_values(x):
+    """A tensor as a numpy array, where shapes may depend on its values without a compiler or a device that waits.
+
+    Returns:
+        A numpy array, or `None`.
+    """
+    del x
+
+
 def while_loop(condition, body, loop, maximum_iterations):
     """`loop`, a tree of tensors, after `body` was applied as long as `condition` holds."""
     # A NamedTuple given alone would be taken for the list of loop variables.
@@ -126,19 +135,14 @@ def zeroed(x, keep):
     return ops.where(keep, x, ops.zeros((), x.dtype))
 
 
-def map_real_tokens(function, tensors, mask):
-    """`function(tensors, mask)` where `mask` is True, else zeros: of the real tokens alone, where that is faster.
+def take_rows(x, places):
+    """`[M, ...]`: the rows of `x [N, ...]` at int `places [M]`, which are all different."""
+    return ops.take(x, places, axis=0)
 
-    Args:
-        function: of a list of tensors `[..., M, D]` and their mask, or `None` where all are real; it must treat each
-            token by itself. Returns `[..., M, E]`.
-        tensors: float `[B, T, D]`.
-        mask: bool `[B, T]`, True at real tokens.
 
-    Returns:
-        `[B, T, E]`.
-    """
-    return zeroed(function(tensors, mask), ops.expand_dims(mask, -1))
+def spread_rows(x, places, count):
+    """`[count, ...]`: the rows of `x [M, ...]` at int `places [M]`, which are all different, and zeros elsewhere."""
+    return ops.scatter(places[:, None], x, (count, *x.shape[1:]))
 
 
 def as_one_program(function):

@@ -13,7 +13,8 @@ from keras_tfm.backend.torch_linear import linear
 from keras_tfm.backend.torch_random import dropout, keep_mask
 from keras_tfm.backend.torch_recording import Recordings, active_recordings, is_recording
 from keras_tfm.backend.torch_rematerialization import rematerialize
-from keras_tfm.backend.torch_unpadding import map_real_tokens
+from keras_tfm.backend.torch_segments import TORCH_SEGMENTS
+from keras_tfm.backend.torch_unpadding import known_values, spread_rows, take_rows
 from keras_tfm.backend.torch_zeroing import zeroed
 
 
@@ -59,12 +60,14 @@ __all__ = [
     "custom_gradient",
     "dropout",
     "keep_mask",
+    "known_values",
     "linear",
     "linear_cross_entropy",
     "map_blocks",
-    "map_real_tokens",
     "may_call_directly",
     "rematerialize",
+    "spread_rows",
+    "take_rows",
     "value_range",
     "vector_jacobian_product",
     "while_loop",
@@ -73,7 +76,7 @@ __all__ = [
     "zeroed",
 ]
 
-KERNELS = (Kernel("torch_sdpa", _why_not_sdpa, _run_sdpa), TORCH_DROPOUT)
+KERNELS = (TORCH_SEGMENTS, Kernel("torch_sdpa", _why_not_sdpa, _run_sdpa), TORCH_DROPOUT)
 
 
 def compile_loop(function, variables):

@@ -1,24 +1,46 @@
-"""PyTorch: what concerns each token by itself, of the real tokens alone. Shapes may depend on values there."""
+"""PyTorch: tensors whose shapes depend on values, and rows taken from others and put back."""
 
 import torch
 
-from keras_tfm.backend import functional
 from keras_tfm.backend.torch_recording import is_eager
 
-_SMALLEST = 1 << 17  # numbers of a stream; below, the calls cost more than they save
-_FULL = 0.95  # share of real tokens above which copies cost more than they save
+
+def known_values(x):
+    """A tensor as a numpy array, or `None`; see `keras_tfm.backend.functional.known_values`."""
+    is_at_hand = torch.is_tensor(x) and x.device.type == "cpu" and is_eager()
+    return x.detach().numpy() if is_at_hand else None
 
 
-def map_real_tokens(function, tensors, mask):
-    """`function(tensors, mask)` with zeros at padding; see `keras_tfm.backend.functional.map_real_tokens`."""
-    x = tensors[0]
-    # Elsewhere the number of real tokens would have to be waited for.
-    if not (torch.is_tensor(x) and x.device.type == "cpu" and x.numel() >= _SMALLEST and is_eager()):
-        return functional.map_real_tokens(function, tensors, mask)
-    rows = mask.reshape(-1).nonzero()[:, 0]
-    if not 0 < len(rows) <= _FULL * mask.numel():
-        return functional.map_real_tokens(function, tensors, mask)
-    packed = {id(x): x.reshape(-1, x.shape[-1]).index_select(0, rows)[None] for x in tensors}
-    result = function([packed[id(x)] for x in tensors], None)[0]
-    zeros = result.new_zeros(mask.numel(), result.shape[-1])
-    return zeros.index_copy(0, rows, result).reshape(*mask.shape, -1)
+def take_rows(x, places):
+    """`[M, ...]` of `x [N, ...]`; see `keras_tfm.backend.functional.take_rows`."""
+    return _Taken.apply(x, places)
+
+
+def spread_rows(x, places, count):
+    """`[count, ...]` of `x [M, ...]`; see `keras_tfm.backend.functional.spread_rows`."""
+    return _Spread.apply(x, places, count)
+
+
+class _Taken(torch.autograd.Function):
+    """Its own gradient: that of `index_select` adds, as if a row might be taken twice."""
+
+    @staticmethod
+    def forward(ctx, x, places):
+        ctx.save_for_backward(places)
+        ctx.count = x.shape[0]
+        return x.index_select(0, places)
+
+    @staticmethod
+    def backward(ctx, upstream):
+        return _Spread.apply(upstream, *ctx.saved_tensors, ctx.count), None
+
+
+class _Spread(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, places, count):
+        ctx.save_for_backward(places)
+        return x.new_zeros(count, *x.shape[1:]).index_copy_(0, places, x)
+
+    @staticmethod
+    def backward(ctx, upstream):
+        return _Taken.apply(upstream, *ctx.saved_tensors), None, None

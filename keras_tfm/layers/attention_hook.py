@@ -11,6 +11,16 @@ def overrides_attention(layer):
     return type(layer)._compute_attention is not keras.layers.MultiHeadAttention._compute_attention
 
 
+def parts_of_scores(layer):
+    """What a layer puts in the place of plain scaled dot products, by name; `None` where it does not."""
+    names = ("position", "score", "attention_sink", "head_mixing", "logit_soft_cap")
+    parts = {name: getattr(layer, name) for name in names}
+    position = layer.position
+    if position is not None and not (position.overrides("bias") or position.overrides("value_bias")):
+        del parts["position"]  # what it does to the heads is done before
+    return parts
+
+
 def attend_by_hook(layer, axes, inputs, heads, mask, bias, training, return_scores):
     """Calls `layer._compute_attention`.
 
@@ -30,10 +40,7 @@ def attend_by_hook(layer, axes, inputs, heads, mask, bias, training, return_scor
     Raises:
         ValueError: there are biases or a soft cap, which the hook would not see.
     """
-    unseen = ("position", "score", "attention_sink", "head_mixing", "logit_soft_cap")
-    given = {"attention_bias": bias, **{name: getattr(layer, name) for name in unseen}}
-    if layer.position is not None and not (layer.position.overrides("bias") or layer.position.overrides("value_bias")):
-        del given["position"]  # what it does to the heads is done before
+    given = {"attention_bias": bias, **parts_of_scores(layer)}
     if any(part is not None for part in given.values()):
         raise ValueError(
             "A class with its own `_compute_attention` must see to biases, scores, sinks, mixing and soft caps itself. "

@@ -2,6 +2,7 @@
 
 import functools
 
+from keras_tfm.layers.attention_hook import overrides_attention, parts_of_scores
 from keras_tfm.layers.feed_forward import FeedForward
 from keras_tfm.layers.gated_feed_forward import GATED_ACTIVATIONS, GatedFeedForward
 from keras_tfm.layers.multi_head_attention import MultiHeadAttention
@@ -72,3 +73,15 @@ class _GainedAttention(MultiHeadAttention):
     def _make_output_dense(self, query_shape, common_kwargs, name=None):
         initializer = make_initializer(common_kwargs["kernel_initializer"], self._gain)
         return super()._make_output_dense(query_shape, {**common_kwargs, "kernel_initializer": initializer}, name)
+
+
+def attends_in_runs(layer):
+    """Whether a kernel gives an attention layer's scores for sequences in one row at no more cost than for rows.
+
+    Others would compute, and hold, the scores of all pairs of the row.
+    """
+    if not isinstance(layer, MultiHeadAttention) or type(layer).call is not MultiHeadAttention.call:
+        return False
+    parts = *parts_of_scores(layer).values(), layer.attention_pattern, layer.sliding_window
+    is_plain = all(part is None for part in parts) and not overrides_attention(layer)
+    return is_plain and (layer.compute_dtype == "float32" or not layer.dropout)

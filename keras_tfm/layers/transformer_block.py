@@ -1,6 +1,5 @@
 """What encoder and decoder blocks share: parts, configuration, and how sub-layers join the residual stream."""
 
-import functools
 import types
 
 import keras
@@ -8,7 +7,13 @@ import keras
 from keras_tfm import backend
 from keras_tfm.layers import block_arguments
 from keras_tfm.layers.activations import get_activation
-from keras_tfm.layers.block_parts import copy_attention, make_attention, make_feed_forward, make_initializer
+from keras_tfm.layers.block_parts import (
+    attends_in_runs,
+    copy_attention,
+    make_attention,
+    make_feed_forward,
+    make_initializer,
+)
 from keras_tfm.layers.direct_calls import DirectCalls
 from keras_tfm.layers.dropout import Dropout
 from keras_tfm.layers.keras_hub_names import KerasHubNames
@@ -21,6 +26,7 @@ from keras_tfm.layers.parts import (
     resolve_config,
     serialize_part,
 )
+from keras_tfm.layers.real_tokens import RealTokens
 from keras_tfm.layers.stochastic_depth import StochasticDepth
 from keras_tfm.layers.sublayer_calls import Steps
 from keras_tfm.layers.sublayer_connection import SublayerConnection, feed_forward_reads, norm_places
@@ -226,16 +232,27 @@ class TransformerBlock(DirectCalls, KerasHubNames, keras.layers.Layer):
         self._feed_forward_steps = Steps([self.feed_forward])
         self._feed_forward_reads = feed_forward_reads(self._placement)
 
+    def _real_tokens(self, mask, x):
+        """The `RealTokens` that parts are computed of, or `None` for all tokens."""
+        return RealTokens.of(mask, x) if self.skip_padding else None
+
+    def _tokens_of_block(self, mask, x, attentions, *unpacked):
+        """As `_real_tokens`, for the whole block; `None` also where one of the arguments `unpacked` was given."""
+        is_given = any(argument is not None and argument is not False for argument in unpacked)
+        return None if is_given or not all(map(attends_in_runs, attentions)) else self._real_tokens(mask, x)
+
     def _feed_forward_update(self, sources, mask, training):
         """The stream after the feed-forward network; `sources` are what it may read, by `FEED_FORWARD_READS`."""
-        tensors = sources["stream"], sources[self._feed_forward_reads]
-        update = functools.partial(self._with_feed_forward, training=training)
-        if self.skip_padding and mask is not None:
-            return backend.map_real_tokens(update, tensors, mask)
-        return update(tensors, mask)
+        stream, source = sources["stream"], sources[self._feed_forward_reads]
+        tokens = self._real_tokens(mask, stream)
+        if tokens is not None:
+            packed = tokens.pack(stream)
+            source = packed if source is stream else tokens.pack(source)
+            return tokens.unpack(self._with_feed_forward(packed, source, None, training))
+        x = self._with_feed_forward(stream, source, mask, training)
+        return backend.zeroed(x, mask[..., None]) if self.skip_padding and mask is not None else x
 
-    def _with_feed_forward(self, tensors, mask, training):
-        stream, source = tensors
+    def _with_feed_forward(self, stream, source, mask, training):
         connection = self.feed_forward_connection
         update = self._feed_forward_steps(connection.read(source, mask, training), mask, training)
         return connection.write(stream, update, mask, training)

@@ -7,6 +7,7 @@ from keras_tfm.layers.block_arguments import check_decoder_placement, check_memo
 from keras_tfm.layers.block_specs import block_spec
 from keras_tfm.layers.deep_norm import DeepNorm
 from keras_tfm.layers.parts import resolve_config
+from keras_tfm.layers.real_tokens import memory_in_a_row
 from keras_tfm.layers.sublayer_calls import attend, cross_positions, real_tokens
 from keras_tfm.layers.transformer_block import TransformerBlock
 
@@ -158,6 +159,24 @@ class TransformerDecoder(TransformerBlock):
         implicit_mask = all_of([mask, decoder_sequence_mask])
         index = self_attention_cache_update_index
         real = real_tokens(implicit_mask, "decoder_padding_mask", decoder_padding_mask, decoder_sequence, index)
+        tokens = self._tokens_of_block(
+            real,
+            decoder_sequence,
+            [layer for layer in (self.self_attention, self.cross_attention) if layer is not None],
+            *(decoder_attention_mask, encoder_attention_mask, self_attention_cache, cross_attention_cache),
+            *(segment_ids, encoder_segment_ids, key_positions, prefix_length, return_attention_scores),
+            getattr(self.cross_attention, "position", None),
+        )
+        if tokens is not None:
+            x = self.call(
+                tokens.pack(decoder_sequence),
+                use_causal_mask=use_causal_mask,
+                training=training,
+                segment_ids=tokens.rows,
+                positions=tokens.positions(positions),
+                **memory_in_a_row(encoder_sequence, encoder_padding_mask, encoder_sequence_mask),
+            )
+            return tokens.unpack(x)
         read = self.self_attention_connection.read(decoder_sequence, real, training)
         update, self_scores, self_cache = attend(
             self.self_attention,

@@ -107,6 +107,11 @@ class TransformerEncoder(TransformerBlock):
         """Applies the block; see the class for arguments."""
         implicit_mask = all_of([mask, inputs_mask])
         real = real_tokens(implicit_mask, "padding_mask", padding_mask, inputs)
+        of_pairs = attention_mask, segment_ids, return_attention_scores
+        tokens = self._tokens_of_block(real, inputs, [self.self_attention], *of_pairs)
+        if tokens is not None:
+            places = dict(segment_ids=tokens.rows, positions=tokens.positions(positions))
+            return tokens.unpack(self.call(tokens.pack(inputs), training=training, **places))
         read = self.self_attention_connection.read(inputs, real, training)
         update, scores, _ = attend(
             self.self_attention,

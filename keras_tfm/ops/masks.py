@@ -96,6 +96,8 @@ class AttentionMask:
         """bool `[B or 1, S]`, False at keys that no query may attend to; `None` where all may be seen, or read."""
         if self.is_only("is_causal", "window", "key_padding", "query_padding", "prefix_length"):
             return None if self.has_finite_padding else self.key_padding
+        if self._is_of_itself and self.is_only("is_causal", "window", "prefix_length", "segments"):
+            return None
         mask = self._with_rows(query_length, key_length)
         return None if mask is None else ops.any(mask, axis=(1, 2))
 
@@ -124,9 +126,18 @@ class AttentionMask:
     @property
     def can_empty_a_row(self):
         """Whether a query may be left with nothing to attend to, query padding aside."""
+        if self._is_of_itself and self.is_only("is_causal", "window", "query_padding", "prefix_length", "segments"):
+            return False
         if not self.is_only("is_causal", "query_padding", "prefix_length"):
             return True
         return self.is_causal and (self.query_positions is not None or self.key_positions is not None)
+
+    @property
+    def _is_of_itself(self):
+        """Whether the queries are known to be the keys, at the same places: then each sees at least itself."""
+        is_one_sequence = self.segments is not None and self.segments[0] is self.segments[1]
+        is_in_place = self.starts_together or self.query_positions is self.key_positions is not None
+        return is_one_sequence and is_in_place
 
     def positions(self, query_length, key_length):
         """Positions of queries and keys: int32 `[T]` or `[B, T]`, and `[S]` or `[B, S]`."""

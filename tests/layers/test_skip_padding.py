@@ -1,11 +1,13 @@
 """Blocks that leave padding out: the real tokens' numbers and gradients, zeros elsewhere."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
 
-from keras_tfm import layers
-from tests.numerics import assert_close, to_numpy, value_and_gradients
+from keras_tfm import layers, ops
+from tests.numerics import assert_close, randomize, to_numpy, value_and_gradients
 
 B, T, D = 3, 7, 8
 RNG = np.random.default_rng(0)
@@ -19,9 +21,16 @@ def way(request, monkeypatch):
     if request.param != "of all tokens":
         if keras.backend.backend() != "torch":
             pytest.skip("shapes depend on values on PyTorch only")
-        from keras_tfm.backend import torch_unpadding
+        _pack_small_calls(monkeypatch)
 
-        monkeypatch.setattr(torch_unpadding, "_SMALLEST", 0)
+
+def _pack_small_calls(monkeypatch):
+    from keras_tfm.backend import torch_segments
+    from keras_tfm.layers import real_tokens
+
+    monkeypatch.setattr(real_tokens, "_FEWEST_NUMBERS", 0)
+    monkeypatch.setattr(torch_segments, "_FEWEST_PAIRS", 0)
+    monkeypatch.setattr(torch_segments, "_LARGEST_SHARE", 2.0)
 
 
 def pair(block=layers.TransformerEncoder, **options):
@@ -43,6 +52,9 @@ def pair(block=layers.TransformerEncoder, **options):
         {"placement": "parallel"},
         {"placement": "parallel_two_norms", "activation": "gelu"},
         {"placement": "post", "normalization": "batch"},
+        {"num_key_value_heads": 1, "position": "rope"},
+        {"position": "alibi"},
+        {"attention": layers.LinearAttention(2, 4)},
     ],
     ids=str,
 )
@@ -53,6 +65,63 @@ def test_real_tokens_are_as_before_and_padding_is_zero(options):
     assert_close(to_numpy(results[1][0])[REAL], to_numpy(results[0][0])[REAL])
     assert (to_numpy(results[1][0])[~REAL] == 0).all()
     assert_close(results[1][1], results[0][1])
+
+
+SIDES = {"right": REAL, "left": REAL[:, ::-1], "middle": REAL[:, ::-1] ^ (np.arange(T) == 6)}
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("position", [None, "rope", "t5"])
+@pytest.mark.parametrize("causal", [True, False])
+def test_decoders_do_it_with_and_without_memory(side, position, causal):
+    real, masks = SIDES[side], (SIDES[side], np.roll(REAL, 1, axis=0))
+    memory = np.random.default_rng(1).normal(size=(B, T, 5)).astype("float32")
+    for sequences in ([X], [X, memory]):
+        blocks = [layers.TransformerDecoder(16, 2, skip_padding=skip, position=position) for skip in (False, True)]
+        for block in blocks:
+            block(*sequences)
+        blocks[1].set_weights(blocks[0].get_weights())
+        names = ("decoder_padding_mask", "encoder_padding_mask")[: len(sequences)]
+        given = dict(zip(names, masks, strict=False), use_causal_mask=causal)
+        calls = [functools.partial(block, **given) for block in blocks]
+        results = [value_and_gradients(call, sequences, UPSTREAM * real[..., None]) for call in calls]
+        assert_close(to_numpy(results[1][0])[real], to_numpy(results[0][0])[real])
+        assert (to_numpy(results[1][0])[~real] == 0).all()
+        assert_close(results[1][1], results[0][1])
+
+
+@pytest.mark.usefixtures("way")
+def test_positions_masks_and_segments_of_the_caller_are_kept():
+    whole, skipping = pair(position="rope")
+    rng = np.random.default_rng(2)
+    for given in (
+        dict(positions=np.arange(T) * 3),
+        dict(positions=rng.integers(0, 50, (B, T))),
+        dict(attention_mask=rng.random((B, T, T)) < 0.6),
+        dict(segment_ids=rng.integers(0, 2, (B, T))),
+    ):
+        outputs = [to_numpy(block(X, padding_mask=REAL, **given)) for block in (whole, skipping)]
+        assert_close(outputs[1][REAL], outputs[0][REAL])
+        assert (outputs[1][~REAL] == 0).all()
+    scores = [block(X, padding_mask=REAL, return_attention_scores=True)[1] for block in (whole, skipping)]
+    assert_close(*scores)
+
+
+@pytest.mark.usefixtures("way")
+def test_a_cache_is_filled_as_before():
+    prompt = np.array([[5], [7], [2]]) > np.arange(T)
+    results = []
+    for skip in (False, True):
+        block = layers.TransformerDecoder(16, 2, skip_padding=skip)
+        block.build(X.shape)
+        randomize(block)
+        cache = block.self_attention.create_cache(B, T)
+        output, cache = block(
+            X, decoder_padding_mask=prompt, self_attention_cache=cache, self_attention_cache_update_index=0
+        )
+        results.append((to_numpy(output)[prompt], [to_numpy(x) for x in cache]))
+    assert_close(results[1], results[0])
 
 
 @pytest.mark.usefixtures("way")
@@ -95,20 +164,40 @@ def test_training_reaches_all_weights():
     }
 
 
-def test_real_tokens_alone_are_computed(monkeypatch):
+@pytest.mark.parametrize("position, widths", [(None, [(1, 14)] * 2), ("alibi", [(B, T), (1, 14)])])
+def test_real_tokens_alone_are_computed(monkeypatch, position, widths):
+    """By attention too, where a kernel has the scores of each sequence alone."""
     if keras.backend.backend() != "torch":
         pytest.skip("shapes depend on values on PyTorch only")
-    from keras_tfm.backend import torch_unpadding
+    _pack_small_calls(monkeypatch)
+    _, block = pair(position=position)
+    seen, used = [], []
+    for part in (block.self_attention, block.feed_forward):
+        call = functools.partial(_noting, seen, type(part).__call__)
+        monkeypatch.setattr(type(part), "__call__", lambda self, *args, call=call, **named: call(self, *args, **named))
+    with ops.observe_attention(lambda request, kernel: used.append(kernel.name)):
+        block(X, padding_mask=REAL)
+    assert seen == widths
+    assert used == ["torch_segments" if position is None else "torch_sdpa"]
 
-    monkeypatch.setattr(torch_unpadding, "_SMALLEST", 0)
-    _, block = pair()
-    seen = []
-    network, call = block.feed_forward, type(block.feed_forward).call
-    monkeypatch.setattr(
-        type(network), "call", lambda self, x, **rest: seen.append(tuple(x.shape)) or call(self, x, **rest)
-    )
-    block(X, padding_mask=REAL)
-    assert seen == [(1, REAL.sum(), D)]
+
+def _noting(seen, call, layer, x, *rest, **named):
+    seen.append(tuple(x.shape[:2]))
+    return call(layer, x, *rest, **named)
+
+
+@pytest.mark.parametrize(
+    "dtype, rate, is_packed", [("float32", 0.1, True), ("bfloat16", 0, True), ("bfloat16", 0.1, False)]
+)
+def test_scores_of_all_pairs_are_never_the_price(monkeypatch, dtype, rate, is_packed):
+    if keras.backend.backend() != "torch":
+        pytest.skip("shapes depend on values on PyTorch only")
+    _pack_small_calls(monkeypatch)
+    block, used = layers.TransformerEncoder(16, 2, dropout=rate, skip_padding=True, dtype=dtype), []
+    with ops.observe_attention(lambda request, kernel: used.append((kernel.name, tuple(request.query.shape[:2])))):
+        block(X, padding_mask=REAL, training=True)
+    assert (used[-1] == ("torch_segments", (1, 14))) == is_packed
+    assert is_packed or used[-1][1] == (B, T)
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,28 @@ def test_rows_and_keys_in_use(first, second, either, seed):
         np.testing.assert_array_equal(np.broadcast_to(to_numpy(keys), (SIZES.batch, S)), dense.any((1, 2)))
 
 
+@given(seed=seeds, causal=st.booleans(), window=st.sampled_from([None, 1, 2]), padded=st.booleans())
+def test_of_one_sequence_in_segments_each_sees_itself(seed, causal, window, padded):
+    rng = np.random.default_rng(seed)
+    segments, places = (keras.ops.convert_to_tensor(rng.integers(0, 3, (SIZES.batch, T))) for _ in range(2))
+    padding = keras.ops.convert_to_tensor(rng.random((SIZES.batch, T)) < 0.5) if padded else None
+    for positions in (None, places):
+        mask = ops.AttentionMask(
+            is_causal=causal,
+            window=window,
+            segments=(segments, segments),
+            query_padding=padding,
+            query_positions=positions,
+            key_positions=positions,
+        )
+        assert not mask.can_empty_a_row
+        dense = to_numpy(mask.materialize(T, T))
+        assert dense.any(-1).all() and dense.any(-2).all()
+        assert padded or mask.live_keys(T, T) is None
+        copy = keras.ops.copy(segments)  # keys of another sequence may be in other segments
+        assert ops.AttentionMask(segments=(segments, copy)).can_empty_a_row
+
+
 def test_padding_that_is_finite_has_nothing_to_be_zeroed_but_what_other_masks_hide():
     padding = keras.ops.convert_to_tensor(np.arange(S)[None] < [[S], [1]])
     given = {"key_padding": padding, "has_finite_padding": True}
