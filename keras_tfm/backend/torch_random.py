@@ -44,8 +44,13 @@ def signs_of(words, rate):
 
 def draw_words(shape, seed_generator):
     """Random int16 `[*shape]`."""
+    return draw_words_at(shape, seeds_of_draw(seed_generator))
+
+
+def draw_words_at(shape, seeds, place=()):
+    """Random int16 `[*shape]`, the same for the same seeds of a draw and list of integers >= 0, its place in it."""
     size = math.prod(shape)
-    draws = np.random.SFC64(_seeds(seed_generator)).random_raw(-(-size // 4))
+    draws = np.random.SFC64([*seeds, *place]).random_raw(-(-size // 4))
     return torch.from_numpy(draws.view(np.int16))[:size].view(shape)
 
 
@@ -54,7 +59,7 @@ def _bound(rate):
     return round(rate * 2**16) - 2**15
 
 
-def _seeds(seed_generator):
+def seeds_of_draw(seed_generator):
     """Integers of 64 bits that the draw is made from."""
     if seed_generator.get_config()["seed"] is None:
         return torch.empty(2, dtype=torch.int64).random_().tolist()
@@ -65,5 +70,5 @@ def _generator(seed_generator, device):
     """PyTorch's generator for one draw; `None` for its own."""
     if seed_generator.get_config()["seed"] is None:
         return None
-    seed, draw = _seeds(seed_generator)
+    seed, draw = seeds_of_draw(seed_generator)
     return torch.Generator(device).manual_seed((seed * 0x9E3779B97F4A7C15 + draw) % 2**63)

@@ -10,8 +10,15 @@ import numpy as np
 import torch
 
 from keras_tfm.backend.kernel import Kernel, why_not_fused
-from keras_tfm.backend.torch_attention import Part, additive, attend_in_place, why_not_in_place
-from keras_tfm.backend.torch_random import draw_words
+from keras_tfm.backend.torch_attention import (
+    OnDemand,
+    Scores,
+    additive,
+    attend_in_place,
+    cut_scores,
+    draw_parts,
+    why_not_in_place,
+)
 from keras_tfm.backend.torch_unpadding import known_values
 
 _FEWEST_PAIRS = 1 << 14  # below, all pairs cost less than the calls
@@ -85,19 +92,20 @@ def _run_sdpa(request, runs, query, key, value):
 
 
 def _run_dropout(request, runs, query, key, value):
-    shapes = [(1, query.shape[1], run.num_queries, run.num_keys) for run in runs]
-    words = draw_words((sum(map(np.prod, shapes)),), request.dropout.seed_generator).split([*map(np.prod, shapes)])
-    rows = slice(0, 1)
-    parts = [
-        Part(rows, slice(*_ends(*run[:2])), slice(*_ends(*run[2:])), shape)
-        for run, shape in zip(runs, shapes, strict=True)
-    ]
-    longest = max(max(run.num_queries, run.num_keys) for run in runs)
-    mask = torch.ones(1, 1, longest, longest, dtype=torch.bool).tril() if request.mask.is_causal else None
+    num_heads, num_shared, is_causal = query.shape[1], key.shape[1], request.mask.is_causal
+    parts = []
+    for run in runs:
+        shape = 1, num_heads, run.num_queries, run.num_keys
+        parts += cut_scores(shape, num_shared, run.query_start, run.key_start, sees_no_later_key=is_causal)
+    starts = {run.key_start: run.query_start for run in runs}
+
+    def mask_of(part):
+        first = part.queries.start - starts[part.keys.start]
+        return additive(torch.ones(part.shape[2:], dtype=torch.bool).tril(first)) if is_causal else None
+
     query, key, value = (x.transpose(0, 1)[None] for x in (query * request.scale, key, value))
-    words = [drawn.view(shape) for drawn, shape in zip(words, shapes, strict=True)]
-    output = attend_in_place(query, key, value, None, additive(mask), parts, words, request.dropout.rate)
-    return output[0].transpose(0, 1)
+    scores = Scores(parts, draw_parts(parts, request.dropout.seed_generator), OnDemand(parts, mask_of))
+    return attend_in_place(query, key, value, None, scores, request.dropout.rate)[0].transpose(0, 1)
 
 
 def _find_runs(request):

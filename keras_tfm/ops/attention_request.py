@@ -7,10 +7,10 @@ from typing import Any
 
 from keras import ops
 
-from keras_tfm import backend
 from keras_tfm.ops.dropout import dropout, keep_factors, keep_signs
 from keras_tfm.ops.masks import AttentionMask
 from keras_tfm.ops.placed_dropout import place_dropout
+from keras_tfm.ops.request_cuts import part_of_mask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,13 +39,8 @@ class ScoreDropout:
 
     @property
     def has_mask(self):
-        """Whether a kernel can draw the mask by itself."""
+        """Whether a kernel can draw the mask by itself, or part by part."""
         return self.seed_generator is not None and self.rate < 1
-
-    @property
-    def has_places(self):
-        """Whether a kernel can draw the mask part by part."""
-        return self.has_mask and backend.keep_mask is None
 
     def keep_signs(self, shape, like):
         """1 for scores that stay, -1 for others; see `keras_tfm.ops.dropout.keep_signs`."""
@@ -56,7 +51,7 @@ class ScoreDropout:
         return keep_factors(shape, self.rate, self.seed_generator, like)
 
     def place(self, shape):
-        """The `PlacedDropout` of the same mask, of the shape `(B, N, T, S)` of all scores."""
+        """The `PlacedDropout` of the shape `(B, N, T, S)` of all scores; on JAX and TensorFlow of the same mask."""
         return place_dropout(shape, self.rate, self.seed_generator)
 
 
@@ -113,6 +108,11 @@ class AttentionRequest:
     def live_rows(self):
         """bool, broadcastable to `[B, N, T]`, False at queries with nothing to attend to; `None` if there are none."""
         return self.mask.live_rows(self.query_length, self.key_length)
+
+    def part_of_mask(self, rows, queries, keys):
+        """What queries of a part may attend to, for slices of the batch, of T and of S: see `materialize`."""
+        part = part_of_mask(self.mask, (self.query_length, self.key_length), rows, queries, keys)
+        return part.materialize(queries.stop - queries.start, keys.stop - keys.start)
 
     def bias(self):
         """The sum of all biases, broadcastable to `[B, N, T, S]`, in float32; `None` if there are none."""

@@ -30,8 +30,8 @@ SMALLEST_BLOCK = 16  # queries
 def _why_not(request):
     if request.return_scores:
         return "scores were asked for, and blocks never hold all of them"
-    if request.dropout is not None and not request.dropout.has_places:
-        return "dropout is a function, or of a generator, that drops from all scores at once"
+    if request.dropout is not None and not request.dropout.has_mask:
+        return "dropout is a function that drops from all scores at once"
     if None in (request.query.shape[1], request.key.shape[1]):
         return "lengths are not known, so that they cannot be cut"
     return None

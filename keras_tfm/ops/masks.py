@@ -124,6 +124,11 @@ class AttentionMask:
         return not has_positions and isinstance(self.query_offset, int) and self.query_offset == 0
 
     @property
+    def sees_no_later_key(self):
+        """Whether the query at index i is known to see keys at indices up to i alone."""
+        return self.is_causal and self.starts_together and self.prefix_length is None
+
+    @property
     def can_empty_a_row(self):
         """Whether a query may be left with nothing to attend to, query padding aside."""
         if self._is_of_itself and self.is_only("is_causal", "window", "query_padding", "prefix_length", "segments"):

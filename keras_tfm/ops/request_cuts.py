@@ -67,6 +67,20 @@ def _map_mask(mask, change):
     )
 
 
+def part_of_mask(mask, lengths, rows, queries, keys):
+    """The part of an `AttentionMask` for slices of the batch, of T and of S; `lengths` are T and S."""
+    places = {"B": rows, "T": queries, "S": keys}
+
+    def cut(x, axes):
+        index = (
+            slice(None) if size == 1 else places.get(axis, slice(None))
+            for axis, size in zip(axes, x.shape, strict=True)
+        )
+        return x[tuple(index)]
+
+    return _map_mask(_with_positions(mask, *lengths), cut)
+
+
 def with_positions(request):
     """A request, heads not yet first, that says where queries and keys stand, so that pieces of it know as well."""
     lengths = request.query_length, request.key_length

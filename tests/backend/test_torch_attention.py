@@ -14,6 +14,9 @@ if keras.backend.backend() != "torch":
 
 import torch
 
+from keras_tfm.backend import torch_attention
+from keras_tfm.backend.torch_random import signs_of
+
 RATE, HEADS, QUERIES, KEYS = 0.3, 6, 5, 7
 BIASES = [None, (QUERIES, KEYS), (1, HEADS, 1, KEYS), (3, 1, QUERIES, KEYS), (3, HEADS, QUERIES, KEYS)]
 
@@ -28,26 +31,43 @@ def _dropout(rate=RATE):
     return ops.ScoreDropout.of(rate, keras.random.SeedGenerator(5), seed=5)
 
 
-def _expected(query, key, value, bias, real, rate=RATE):
+def _expected(query, key, value, bias, real, rate=RATE, causal=False):
+    shared = key.shape[2]
     query, key, value = (x.double().transpose(1, 2) for x in (query, key, value))
     key, value = (x.repeat_interleave(HEADS // x.shape[1], dim=1) for x in (key, value))
     logits = query @ key.mT * query.shape[-1] ** -0.5
     logits = logits if bias is None else logits + bias.double()
-    scores = logits.masked_fill(~real[:, None, None], -torch.inf).softmax(-1)
-    kept = keep_mask(tuple(scores.shape), rate, keras.random.SeedGenerator(5), like=query)
+    allowed = real[:, None, None]
+    if causal:
+        allowed = allowed & torch.ones(QUERIES, KEYS, dtype=torch.bool).tril()
+    scores = logits.masked_fill(~allowed, -torch.inf).softmax(-1)
+    kept = _drawn(scores, rate, shared, causal)
     return (scores * kept / (1 - rate) @ value).transpose(1, 2)
 
 
-def _received(query, key, value, bias, real, rate=RATE):
-    mask = ops.AttentionMask(key_padding=real)
+def _drawn(scores, rate, shared, causal):
+    """Which scores stay: of one draw if they are few, else each part's by its place."""
+    generator = keras.random.SeedGenerator(5)
+    parts = torch_attention.cut_scores(tuple(scores.shape), shared, sees_no_later_key=causal)
+    if torch_attention.are_few(parts):
+        return keep_mask(tuple(scores.shape), rate, generator, like=scores)
+    kept = torch.ones(scores.shape, dtype=torch.bool)
+    for part, words in zip(parts, torch_attention.draw_parts(parts, generator), strict=True):
+        part.of_pairs(kept).copy_(signs_of(words, rate) > 0)
+    return kept
+
+
+def _received(query, key, value, bias, real, rate=RATE, causal=False):
+    mask = ops.AttentionMask(key_padding=real, is_causal=causal)
     with ops.use_kernel("torch_dropout"):
         return ops.attention(query, key, value, mask, bias=bias, dropout=_dropout(rate))[0]
 
 
-@pytest.mark.parametrize("chunk", [1, 1 << 19])
+@pytest.mark.parametrize("chunk", [1, 40, 1 << 19])
+@pytest.mark.parametrize("most_kept", [0, 1 << 26])
 @pytest.mark.parametrize("bias_shape", BIASES)
-@given(shared=st.sampled_from([1, 3, 6]), seed=st.integers(0, 99))
-def test_value_gradient_and_its_gradient_are_those_of_float64(chunk, bias_shape, shared, seed):
+@given(shared=st.sampled_from([1, 3, 6]), seed=st.integers(0, 99), causal=st.booleans())
+def test_value_gradient_and_its_gradient_are_those_of_float64(chunk, most_kept, bias_shape, shared, seed, causal):
     inputs, generator = _inputs(shared, seed)
     if bias_shape:
         inputs.append(torch.randn(bias_shape, generator=generator))
@@ -56,10 +76,11 @@ def test_value_gradient_and_its_gradient_are_those_of_float64(chunk, bias_shape,
     real = torch.arange(KEYS) < torch.tensor([[7], [4], [1]])
     found = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("keras_tfm.backend.torch_attention._CHUNK", chunk)
+        patch.setattr(torch_attention, "_CHUNK", chunk)
+        patch.setattr(torch_attention, "_MOST_KEPT", most_kept)
         for attend in (_received, _expected):
             bias = inputs[3] if bias_shape else None
-            output = attend(*inputs[:3], bias, real)
+            output = attend(*inputs[:3], bias, real, causal=causal)
             total = (output * upstream).sum()
             plain = torch.autograd.grad(total, inputs, retain_graph=True)
             again = torch.autograd.grad(total, inputs, create_graph=True)
@@ -125,3 +146,29 @@ def test_transformations_of_functions_take_another_kernel():
     query = inputs[0].requires_grad_()
     (expected,) = torch.autograd.grad(total(query), [query])
     np.testing.assert_allclose(torch.func.grad(total)(query.detach()), expected, rtol=0, atol=1e-5)
+
+
+def test_memory_is_linear_in_the_length():
+    """Neither output nor gradient ever holds a tensor of as many numbers as there are scores."""
+    length, heads = 4096, 8
+    inputs = [torch.zeros(1, length, heads, 4, requires_grad=True) for _ in range(3)]
+    seen = []
+
+    class Sizes(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            seen.extend(x.untyped_storage().nbytes() for x in keras.tree.flatten(result) if torch.is_tensor(x))
+            return result
+
+    with Sizes(), ops.use_kernel("torch_dropout"):
+        ops.attention(*inputs, ops.AttentionMask(is_causal=True), dropout=_dropout())[0].sum().backward()
+    assert len(seen) > 1000 and max(seen) <= 4 * max(torch_attention._CHUNK, length * heads * 4)
+
+
+def test_a_bias_on_many_scores_takes_another_kernel(monkeypatch):
+    inputs, _ = _inputs(6, 0)
+    bias = torch.zeros(QUERIES, KEYS)
+    assert dict(ops.explain_attention(*inputs, bias=bias, dropout=_dropout()))["torch_dropout"] is None
+    monkeypatch.setattr(torch_attention, "_MOST_KEPT", 0)
+    reasons = dict(ops.explain_attention(*inputs, bias=bias, dropout=_dropout()))
+    assert "held as a whole" in reasons["torch_dropout"]

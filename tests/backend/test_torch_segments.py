@@ -17,7 +17,8 @@ if keras.backend.backend() != "torch":
 
 import torch
 
-from keras_tfm.backend.torch_random import draw_words, signs_of
+from keras_tfm.backend import torch_attention
+from keras_tfm.backend.torch_random import signs_of
 
 B, T, N, H, HV, RATE = 2, 9, 4, 5, 3, 0.3
 ARRAYS = "segments", "query_padding", "key_padding", "query_positions", "key_positions"
@@ -96,24 +97,28 @@ UNSERVED = (
 )
 
 
+@pytest.mark.parametrize("chunk", [30, 1 << 19])
+@pytest.mark.parametrize("most_kept", [0, 1 << 26])
 @settings
-def test_with_dropout_they_are_too_and_so_is_the_gradient_of_the_gradient(seed, shared, padded, kind):
+def test_with_dropout_they_are_too_and_so_is_the_gradient_of_the_gradient(chunk, most_kept, seed, shared, padded, kind):
     (*heads, upstream), parts = drawn(seed, shared, kind == "causal", padded, kind == "cross")
     mask, dropout = mask_of(parts), ops.ScoreDropout.of(RATE, keras.random.SeedGenerator(5), seed=5)
     if not _serves(heads, mask, dropout=dropout):
         return
     pairs = oracles.allowed_pairs(B, N, T, heads[1].shape[1], **parts)
-    factors = torch.from_numpy(_factors(pairs))
-    pairs = torch.from_numpy(pairs)
-    inputs = [torch.tensor(x, requires_grad=True) for x in heads]
-    found = []
-    for attend in (_received, _expected):
-        output = attend(inputs, mask if attend is _received else (pairs, factors))
-        total = (output * torch.from_numpy(upstream)).sum()
-        plain = torch.autograd.grad(total, inputs, retain_graph=True)
-        again = torch.autograd.grad(total, inputs, create_graph=True)
-        curvature = torch.autograd.grad(sum((x**2).sum() for x in again), inputs)
-        found.append([output, *plain, *again, *curvature])
+    inputs, found = [torch.tensor(x, requires_grad=True) for x in heads], []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch_attention, "_CHUNK", chunk)
+        patch.setattr(torch_attention, "_MOST_KEPT", most_kept)
+        of_segments = oracles.allowed_pairs(B, N, T, heads[1].shape[1], **{**parts, "causal": False})
+        masks = torch.from_numpy(pairs), torch.from_numpy(_factors(of_segments, shared, parts["causal"]))
+        for attend, given in ((_received, mask), (_expected, masks)):
+            output = attend(inputs, given)
+            total = (output * torch.from_numpy(upstream)).sum()
+            plain = torch.autograd.grad(total, inputs, retain_graph=True)
+            again = torch.autograd.grad(total, inputs, create_graph=True)
+            curvature = torch.autograd.grad(sum((x**2).sum() for x in again), inputs)
+            found.append([output, *plain, *again, *curvature])
     for received, expected in zip(*found, strict=True):
         assert_close(received, expected.detach().numpy(), factor=10)
 
@@ -132,26 +137,29 @@ def _expected(inputs, masks):
     return (logits.softmax(-1) * allowed * factors @ value).transpose(1, 2)
 
 
-def _factors(pairs):
-    """What scores are multiplied by: one draw for all segments, in the order of the queries, head by head."""
-    factors, blocks = np.ones(pairs.shape), []
+def _factors(pairs, shared, causal):
+    """What scores are multiplied by: segment after segment, as many words as each has scores."""
+    parts, places, keys_of_row = [], [], pairs.shape[-1]
     for row in range(B):
-        seen, place = pairs[row, 0], 0
+        place = 0
         while place < T:
-            keys = np.flatnonzero(seen[place:].any(0) & seen[place])
-            if not seen[place].any():
+            if not pairs[row, 0, place].any():
                 place += 1
                 continue
-            # A causal segment's first query sees one key: the segment is what its last query sees.
-            last = max(t for t in range(place, T) if seen[t, keys[0]])
-            keys = np.flatnonzero(seen[last])
-            blocks.append((row, slice(place, last + 1), slice(keys[0], keys[-1] + 1)))
+            keys = np.flatnonzero(pairs[row, 0, place])
+            first, last = keys[0], np.flatnonzero(pairs[row, 0, :, keys[0]])[-1]
+            starts = row * T + place, row * keys_of_row + first
+            shape = 1, N, last + 1 - place, len(keys)
+            cut = torch_attention.cut_scores(shape, shared, *starts, sees_no_later_key=causal)
+            parts, places = parts + cut, places + [row] * len(cut)
             place = last + 1
-    sizes = [N * (q.stop - q.start) * (k.stop - k.start) for _, q, k in blocks]
-    words = draw_words((sum(sizes),), keras.random.SeedGenerator(5)).split(sizes)
-    for (row, queries, keys), part in zip(blocks, words, strict=True):
-        shape = N, queries.stop - queries.start, keys.stop - keys.start
-        factors[row, :, queries, keys] = (signs_of(part, RATE) > 0).numpy().reshape(shape) / (1 - RATE)
+    factors = np.ones(pairs.shape)
+    words = torch_attention.draw_parts(parts, keras.random.SeedGenerator(5))
+    for part, row, drawn in zip(parts, places, words, strict=True):
+        queries, keys = (
+            slice(x.start - row * n, x.stop - row * n) for x, n in ((part.queries, T), (part.keys, keys_of_row))
+        )
+        factors[row, part.heads, queries, keys] = (signs_of(drawn, RATE) > 0).numpy()[0] / (1 - RATE)
     return factors
 
 
