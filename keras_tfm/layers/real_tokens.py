@@ -1,5 +1,7 @@
 """The real tokens of a batch as one row, where their number may be known: what is computed of it skips the padding."""
 
+import contextlib
+import contextvars
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +12,18 @@ from keras_tfm.layers.sublayer_calls import real_tokens
 
 _FEWEST_NUMBERS = 1 << 17  # of a stream; below, the calls cost more than they save
 _LARGEST_SHARE = 0.95  # of real tokens; above, copies cost more than they save
+
+_KEEPS_ROWS = contextvars.ContextVar("keras_tfm_keeps_rows", default=False)
+
+
+@contextlib.contextmanager
+def rows_kept():
+    """Inside, no batch becomes one row, so that whoever watches sees each sequence as it was given."""
+    token = _KEEPS_ROWS.set(True)
+    try:
+        yield
+    finally:
+        _KEEPS_ROWS.reset(token)
 
 
 class RealTokens(NamedTuple):
@@ -28,7 +42,7 @@ class RealTokens(NamedTuple):
     @classmethod
     def of(cls, mask, like):
         """Those of bool `mask [B, T]`, or `None` where to pack `like [B, T, D]` is impossible or not worth it."""
-        real = None if mask is None else backend.known_values(mask)
+        real = None if mask is None or _KEEPS_ROWS.get() else backend.known_values(mask)
         if real is None or np.prod(like.shape) < _FEWEST_NUMBERS:
             return None
         real = np.broadcast_to(real, like.shape[:2])

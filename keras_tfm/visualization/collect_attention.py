@@ -12,6 +12,7 @@ from keras import ops
 
 from keras_tfm import backend
 from keras_tfm.layers.linear_attention import LinearAttention
+from keras_tfm.layers.real_tokens import rows_kept
 from keras_tfm.ops.attention import observe_attention, serve_request, use_kernel
 
 _ATTENTIONS = (
@@ -105,6 +106,7 @@ class _Watch:
         with contextlib.ExitStack() as stack:
             for layer in {id(layer): layer for layer in layers if isinstance(layer, _ATTENTIONS)}.values():
                 stack.enter_context(self._wrapped(layer))
+            stack.enter_context(rows_kept())
             stack.enter_context(observe_attention(self._observe))
             yield
         unseen = [path for path, is_seen in self._has_scores.items() if not is_seen]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from keras_tfm import layers, ops
+from keras_tfm.visualization import collect_attention
 from tests.numerics import assert_close, randomize, to_numpy, value_and_gradients
 
 B, T, D = 3, 7, 8
@@ -131,6 +132,15 @@ def test_decoders_and_stacks_do_it_too_by_an_implicit_mask():
     stack = layers.TransformerDecoderStack(2, 16, 2, skip_padding=True, placement="pre", final_normalization="none")
     output = to_numpy(keras.Model(inputs, stack(masked))(np.where(REAL[..., None], X, np.float32(-7.0))))
     assert (output[~REAL] == 0).all() and (output[REAL] != 0).all()
+
+
+@pytest.mark.usefixtures("way")
+def test_scores_are_collected_row_by_row():
+    inputs = keras.Input((T, D))
+    model = keras.Model(inputs, layers.TransformerEncoder(16, 2, skip_padding=True)(keras.layers.Masking(-7.0)(inputs)))
+    (record,) = collect_attention(model, np.where(REAL[..., None], X, np.float32(-7.0)))
+    assert record.scores.shape == (B, 2, T, T)
+    assert_close(record.scores.sum(-1), np.broadcast_to(REAL[:, None], (B, 2, T)).astype("float32"))
 
 
 @pytest.mark.usefixtures("way")
