@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from keras_tfm.backend.cross_entropy_rule import capped
 
-_BLOCK = 1 << 22  # elements of a product that is added to the gradient of the kernel: 16 MiB
+_BLOCK = 1 << 20  # elements of a product that is added to the gradient of the kernel: 4 MiB
 
 
 @tf.autograph.experimental.do_not_convert

@@ -43,10 +43,12 @@ class TransformerEncoder(TransformerBlock):
         attention: `None` for `MultiHeadAttention` by the arguments above, or a layer to copy with the same call, which
             then settles its heads, dropout and initializers itself.
         num_layers: number of blocks in a row, for `residual="deepnorm"`; stacks fill it in.
-        skip_padding: leave padding out of the feed-forward network and of what joins it to the stream; the outputs are
-            zeros there. PyTorch, not compiled, on a CPU, computes it of the real tokens alone: a step is as much faster
-            as tokens are fewer. Elsewhere zeros only take the place of what was computed. It needs parts that treat
-            each token by itself. Defaults to `False`: the outputs at padding are what the weights make of it.
+        skip_padding: leave padding out; the outputs are zeros there. PyTorch, not compiled, on a CPU, puts the real
+            tokens into one row and computes those alone: a step is as much faster as tokens are fewer. Attention stays
+            with its rows where it is none of `MultiHeadAttention` by plain products, where `attention_mask`,
+            `segment_ids` or scores are in the call, and with dropout in half precision. Elsewhere zeros take the place
+            of what was computed. It needs parts that treat each token by itself. Defaults to `False`: the outputs at
+            padding are what the weights make of it.
         **kwargs: `keras.layers.Layer` arguments.
 
     Call arguments:

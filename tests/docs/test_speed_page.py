@@ -8,7 +8,7 @@ import keras
 from keras_tfm.ops.attention import kernels
 
 PAGE = (pathlib.Path(__file__).parents[2] / "docs" / "speed.md").read_text(encoding="utf-8")
-OF_BACKENDS = {"jax": {"cudnn"}, "tensorflow": set(), "torch": {"torch_sdpa", "torch_dropout"}}
+OF_BACKENDS = {"jax": {"cudnn"}, "tensorflow": set(), "torch": {"torch_segments", "torch_sdpa", "torch_dropout"}}
 
 
 def test_every_kernel_has_its_row():
