@@ -21,8 +21,7 @@ from keras_tfm.backend.torch_attention import (
 )
 from keras_tfm.backend.torch_unpadding import known_values
 
-_FEWEST_PAIRS = 1 << 14  # below, all pairs cost less than the calls
-_LARGEST_SHARE = 0.7  # of all pairs; where segments leave out fewer, small products cost more than they save
+_FEWEST_SAVED = 1 << 15  # scores that each segment must leave out: its calls cost as much
 
 
 class Run(NamedTuple):
@@ -58,12 +57,11 @@ def _why_not(request):
 
 
 def _why_rather_not(request):
+    runs = _find_runs(request)
     pairs = request.query.shape[0] * request.query.shape[1] * request.key.shape[1]
-    met = sum(run.num_queries * run.num_keys for run in _find_runs(request))
-    if pairs < _FEWEST_PAIRS:
-        return f"{pairs} pairs are few: the whole costs less"
-    if met > _LARGEST_SHARE * pairs:
-        return f"segments leave {met} of {pairs} pairs: the whole costs less"
+    saved = (pairs - sum(run.num_queries * run.num_keys for run in runs)) * request.query.shape[2]
+    if saved < _FEWEST_SAVED * len(runs):
+        return f"{len(runs)} segments leave out {saved} scores: their calls cost more"
     return None
 
 

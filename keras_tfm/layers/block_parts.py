@@ -75,13 +75,17 @@ class _GainedAttention(MultiHeadAttention):
         return super()._make_output_dense(query_shape, {**common_kwargs, "kernel_initializer": initializer}, name)
 
 
-def attends_in_runs(layer):
-    """Whether a kernel gives an attention layer's scores for sequences in one row at no more cost than for rows.
+_FEWEST_SCORES = 1 << 16  # of a sequence; below, calls for each cost more than they save
 
-    Others would compute, and hold, the scores of all pairs of the row.
+
+def attends_in_runs(layer, length):
+    """Whether a kernel gives an attention layer's scores for sequences in one row at less cost than for rows.
+
+    Others would compute, and hold, the scores of all pairs of the row. `length` is that of a sequence, padded.
     """
     if not isinstance(layer, MultiHeadAttention) or type(layer).call is not MultiHeadAttention.call:
         return False
     parts = *parts_of_scores(layer).values(), layer.attention_pattern, layer.sliding_window
     is_plain = all(part is None for part in parts) and not overrides_attention(layer)
-    return is_plain and (layer.compute_dtype == "float32" or not layer.dropout)
+    is_long = layer.num_heads * length**2 >= _FEWEST_SCORES
+    return is_plain and is_long and (layer.compute_dtype == "float32" or not layer.dropout)

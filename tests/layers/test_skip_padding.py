@@ -1,6 +1,7 @@
 """Blocks that leave padding out: the real tokens' numbers and gradients, zeros elsewhere."""
 
 import functools
+import math
 
 import keras
 import numpy as np
@@ -27,11 +28,11 @@ def way(request, monkeypatch):
 
 def _pack_small_calls(monkeypatch):
     from keras_tfm.backend import torch_segments
-    from keras_tfm.layers import real_tokens
+    from keras_tfm.layers import block_parts, real_tokens
 
     monkeypatch.setattr(real_tokens, "_FEWEST_NUMBERS", 0)
-    monkeypatch.setattr(torch_segments, "_FEWEST_PAIRS", 0)
-    monkeypatch.setattr(torch_segments, "_LARGEST_SHARE", 2.0)
+    monkeypatch.setattr(block_parts, "_FEWEST_SCORES", 0)
+    monkeypatch.setattr(torch_segments, "_FEWEST_SAVED", -math.inf)
 
 
 def pair(block=layers.TransformerEncoder, **options):
