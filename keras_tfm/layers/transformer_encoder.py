@@ -46,9 +46,9 @@ class TransformerEncoder(TransformerBlock):
         skip_padding: leave padding out; the outputs are zeros there. PyTorch, not compiled, on a CPU, puts the real
             tokens into one row and computes those alone: a step is as much faster as tokens are fewer. Attention stays
             with its rows where these are short, where it is none of `MultiHeadAttention` by plain products, where
-            `attention_mask`, `segment_ids` or scores are in the call, and with dropout in half precision. Elsewhere zeros take the place
-            of what was computed. It needs parts that treat each token by itself. Defaults to `False`: the outputs at
-            padding are what the weights make of it.
+            `attention_mask`, `segment_ids` or scores are in the call, and with dropout in half precision. Elsewhere
+            zeros take the place of what was computed. It needs parts that treat each token by itself. Defaults to
+            `False`: the outputs at padding are what the weights make of it.
         **kwargs: `keras.layers.Layer` arguments.
 
     Call arguments:
