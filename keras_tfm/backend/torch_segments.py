@@ -114,7 +114,8 @@ def _find_runs(request):
     """
     mask = request.mask
     queries = _runs_of(mask.segments[0], mask.query_padding, request.query)
-    keys = _runs_of(mask.segments[1], mask.key_padding, request.key)
+    is_of_itself = mask.segments[0] is mask.segments[1] and mask.query_padding is mask.key_padding
+    keys = queries if is_of_itself else _runs_of(mask.segments[1], mask.key_padding, request.key)
     if queries is None or keys is None:
         return None
     is_several = any(len(places) > 1 for runs in (queries, keys) for places in runs.values())
