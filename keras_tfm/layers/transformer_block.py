@@ -239,9 +239,9 @@ class TransformerBlock(DirectCalls, KerasHubNames, keras.layers.Layer):
     def _tokens_of_block(self, mask, x, attentions, *unpacked):
         """As `_real_tokens`, for the whole block; `None` also where one of the arguments `unpacked` was given."""
         is_given = any(argument is not None and argument is not False for argument in unpacked)
-        if is_given or not all(attends_in_runs(layer, x.shape[1]) for layer in attentions):
-            return None
-        return self._real_tokens(mask, x)
+        tokens = None if is_given else self._real_tokens(mask, x)
+        in_runs = tokens is not None and all(attends_in_runs(layer, tokens.length) for layer in attentions)
+        return tokens if in_runs else None
 
     def _feed_forward_update(self, sources, mask, training):
         """The stream after the feed-forward network; `sources` are what it may read, by `FEED_FORWARD_READS`."""

@@ -175,6 +175,21 @@ def test_training_reaches_all_weights():
     }
 
 
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("skip_padding", [False, True])
+@pytest.mark.parametrize("block", [layers.TransformerEncoder, layers.TransformerDecoder])
+def test_lengths_may_be_unknown(block, skip_padding):
+    """As where a compiled step is traced once for batches of every length."""
+    inputs, real = keras.Input((None, D)), keras.Input((None,), dtype="bool")
+    name = "padding_mask" if block is layers.TransformerEncoder else "decoder_padding_mask"
+    model = keras.Model([inputs, real], block(16, 2, skip_padding=skip_padding)(inputs, **{name: real}))
+    model.compile("sgd", "mse")
+    for length in (T, T - 1):
+        given, target = [X[:, :length], REAL[:, :length]], UPSTREAM[:, :length]
+        assert np.isfinite(model.train_on_batch(given, target))
+        assert model.predict_on_batch(given).shape == target.shape
+
+
 @pytest.mark.parametrize("position, widths", [(None, [(1, 14)] * 2), ("alibi", [(B, T), (1, 14)])])
 def test_real_tokens_alone_are_computed(monkeypatch, position, widths):
     """By attention too, where a kernel has the scores of each sequence alone."""
