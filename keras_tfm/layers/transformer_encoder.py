@@ -81,6 +81,11 @@ class TransformerEncoder(TransformerBlock):
     >>> block = TransformerEncoder(intermediate_dim=64, num_heads=4, placement="pre", feed_forward="swiglu")
     >>> tuple(block(keras.random.normal((2, 5, 32))).shape)
     (2, 5, 32)
+    >>> block = TransformerEncoder(intermediate_dim=64, num_heads=4, skip_padding=True)
+    >>> real = keras.ops.convert_to_tensor([[True, True, False]])
+    >>> outputs = keras.ops.convert_to_numpy(block(keras.random.normal((1, 3, 32)), padding_mask=real))
+    >>> (outputs != 0).any(-1).tolist()
+    [[True, True, False]]
     """
 
     def build(self, inputs_shape):

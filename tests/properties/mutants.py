@@ -16,6 +16,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "mutants.md"
 MASKS, REFERENCE, WINDOWS = "ops/masks.py", "ops/reference_attention.py", "ops/sliding_window.py"
 DENSE, LAYER, ATTENTION = "ops/dense_attention.py", "layers/multi_head_attention.py", "ops/attention.py"
+SEGMENTS, PACKED = "backend/torch_segments.py", "layers/real_tokens.py"
 
 # (what is broken, file, text, what takes its place, file of tests that must fail)
 MUTANTS = [
@@ -85,6 +86,19 @@ MUTANTS = [
      "last = min(last, farthest)", "kernels_equal_reference"),
     ("the encoder's implicit mask dropped", "layers/transformer_encoder.py",
      "implicit_mask = all_of([mask, inputs_mask])", "implicit_mask = None", "padding_does_not_matter"),
+    ("parts of scores drawn alike", "backend/torch_attention.py", "draw_words_at(part.shape, seeds, part.place)",
+     "draw_words_at(part.shape, seeds)", "../backend/test_torch_score_draws"),
+    ("a segment that meets the keys of another", SEGMENTS, "*keys[name][0])", "*next(iter(keys.values()))[0])",
+     "../backend/test_torch_segments"),
+    ("padding left in segments", SEGMENTS, " | (real[:, 1:] != real[:, :-1])", "", "../backend/test_torch_segments"),
+    ("later parts of a segment that see its first keys alone", SEGMENTS, ".tril(first)", ".tril()",
+     "../backend/test_torch_segments"),
+    ("packed tokens counted through the batch", PACKED, "ops.mod(self.places, self.length)", "self.places",
+     "../layers/test_skip_padding"),
+    ("packed rows that see each other", PACKED, "ops.floor_divide(self.places, self.length)", "0 * self.places",
+     "../layers/test_skip_padding"),
+    ("skipped padding not zeroed", "layers/transformer_block.py", "backend.zeroed(x, mask[..., None]) if", "x if",
+     "../layers/test_skip_padding"),
 ]  # fmt: skip
 
 
@@ -105,7 +119,7 @@ def run(mutant):
         target = f"{law}.py" if law.startswith("..") else f"test_{law}.py"
         command = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"tests/properties/{target}"]
         result = subprocess.run([sys.executable, *command], cwd=copy, capture_output=True, text=True, env=os.environ)
-    failed = [line.split("::")[1].split(" ")[0] for line in result.stdout.splitlines() if line.startswith("FAILED")]
+    failed = [line.split("::")[1].split(" - ")[0] for line in result.stdout.splitlines() if line.startswith("FAILED")]
     return name, path, law.split("test_")[-1], bool(failed), failed[0] if failed else result.stdout[-300:]
 
 
