@@ -21,8 +21,10 @@ _PARTS = {
     "docs, examples": ("tests/docs", "tests/examples"),
     "decoding, peers": ("tests/backend", "tests/benchmarks", "tests/compat", "tests/generation", "tests/interop"),
 }
-# Most of JAX's programs run once here: code that is quickly made saves more than code that is quickly run.
+# Most of XLA's programs run once here: code that is quickly made saves more than code that is quickly run.
 _QUICK_CODE = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+# On JAX tests/conftest.py chooses file by file; TensorFlow compiles the examples as users do, the rest without these.
+_NO_OPTIMIZATIONS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
 def main(arguments):
@@ -63,8 +65,10 @@ def _parts(backend, pytest_arguments):
 
 def _run_backend(backend, name, pytest_arguments, is_shared):
     settings = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    if backend == "jax":
-        settings["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_QUICK_CODE}".strip()
+    if backend in _COMPILING:
+        is_quick = backend == "tensorflow" and "tests/examples" not in pytest_arguments
+        flags = [os.environ.get("XLA_FLAGS", ""), _QUICK_CODE, _NO_OPTIMIZATIONS if is_quick else ""]
+        settings["XLA_FLAGS"] = " ".join(filter(None, flags))
     if is_shared:
         settings["OMP_NUM_THREADS"] = "1"  # threads that wait for each other across processes would only spin
     return _run(name, ["-m", "pytest", *pytest_arguments], settings, is_shared)

@@ -67,7 +67,6 @@ def parameters(function):
 @contextlib.contextmanager
 def quick_collection():
     """Keras collects garbage once for each layer it quantizes: spares it all that is there already."""
-    gc.collect()
     gc.freeze()
     try:
         yield
