@@ -21,10 +21,11 @@ _PARTS = {
     "docs, examples": ("tests/docs", "tests/examples"),
     "decoding, peers": ("tests/backend", "tests/benchmarks", "tests/compat", "tests/generation", "tests/interop"),
 }
-# Most of XLA's programs run once here: code that is quickly made saves more than code that is quickly run.
+# Most of XLA's programs run once here: code that is quickly made saves more than code that is quickly run. On JAX
+# tests/conftest.py adds what TensorFlow is told for a whole process.
 _QUICK_CODE = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
-# On JAX tests/conftest.py chooses file by file; TensorFlow compiles the examples as users do, the rest without these.
 _NO_OPTIMIZATIONS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+_XLA_FLAGS = {"jax": _QUICK_CODE, "tensorflow": f"{_QUICK_CODE} {_NO_OPTIMIZATIONS}"}
 
 
 def main(arguments):
@@ -65,10 +66,9 @@ def _parts(backend, pytest_arguments):
 
 def _run_backend(backend, name, pytest_arguments, is_shared):
     settings = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    if backend in _COMPILING:
-        is_quick = backend == "tensorflow" and "tests/examples" not in pytest_arguments
-        flags = [os.environ.get("XLA_FLAGS", ""), _QUICK_CODE, _NO_OPTIMIZATIONS if is_quick else ""]
-        settings["XLA_FLAGS"] = " ".join(filter(None, flags))
+    # TensorFlow compiles the examples as users do.
+    if backend in _XLA_FLAGS and not (backend == "tensorflow" and "tests/examples" in pytest_arguments):
+        settings["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_XLA_FLAGS[backend]}".strip()
     if is_shared:
         settings["OMP_NUM_THREADS"] = "1"  # threads that wait for each other across processes would only spin
     return _run(name, ["-m", "pytest", *pytest_arguments], settings, is_shared)

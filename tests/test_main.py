@@ -9,10 +9,11 @@ from tests import __main__ as runner
 @pytest.fixture
 def commands(monkeypatch):
     """What the runner would start: (arguments, KERAS_BACKEND) pairs; a command with a name in `.failing` fails."""
-    started = types.SimpleNamespace(calls=[], failing=set())
+    started = types.SimpleNamespace(calls=[], flags=[], failing=set())
 
     def run(command, cwd, env, **captured):
         backend = env.get("KERAS_BACKEND") if "pytest" in command else None
+        started.flags.append((backend, "tests/examples" in command, env.get("XLA_FLAGS", "")))
         started.calls.append((command[2:], backend))
         return types.SimpleNamespace(returncode=int(bool({backend, *command} & started.failing)), stdout="")
 
@@ -50,6 +51,15 @@ def test_one_failure_fails_the_whole_and_the_rest_still_runs(commands, capsys, f
     assert runner.main([]) == 1
     assert len(commands.calls) == 13
     assert capsys.readouterr().out.count("failed (exit status 1)") == (5 if failing in ("jax", "tensorflow") else 1)
+
+
+def test_xla_makes_code_quickly_but_for_the_examples_on_tensorflow(commands, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--of_the_caller")
+    assert runner.main(["jax", "tensorflow"]) == 0
+    for backend, is_examples, flags in commands.flags[2:]:
+        assert flags.startswith("--of_the_caller")
+        assert ("fusion_emitters" in flags) == (backend == "jax" or not is_examples)
+        assert ("optimization_level" in flags) == (backend == "tensorflow" and not is_examples)
 
 
 def test_an_unknown_backend_is_refused(commands):

@@ -29,7 +29,7 @@ def kept(kernel, mask=None, draws=2, seed=5):
 
 @pytest.fixture(params=["torch_dropout", "torch_segments"])
 def masks(request, monkeypatch):
-    """`[draws, B, N, blocks of queries, 16, keys]`, blocks of queries being the parts, two segments or one to a row."""
+    """`[draws, B, N, P, queries, keys]`: P parts of the queries of a row, or its P segments."""
     monkeypatch.setattr(torch_attention, "_CHUNK", 16 * N // SHARED * T)
     monkeypatch.setattr(torch_attention, "_MOST_KEPT", 0)
     monkeypatch.setattr(torch_segments, "_FEWEST_SAVED", 0)
